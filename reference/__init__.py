@@ -1,0 +1,1 @@
+"""Backpropagation from scratch: the chain rule that one can read, in NumPy alone."""

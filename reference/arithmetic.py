@@ -1,0 +1,73 @@
+"""Plain arithmetic: the operations of the rules on NumPy arrays of any floating-point or complex type.
+
+A rule is written once, with operators and the methods below, and runs in any arithmetic: here on arrays, in
+`gradconform.reference.bounded` on arrays with error bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from gradconform.reference.functions import Function
+
+Value: TypeAlias = Any
+"""What a rule computes with: an array, or an array with bounds. Operators mean the same on both."""
+
+
+class Plain:
+    """NumPy's own arithmetic in one floating-point or complex type."""
+
+    fuses = True
+    """Whether a final Softmax or Sigmoid and its cross entropy are differentiated as one, which cannot overflow."""
+
+    def __init__(self, dtype: DTypeLike) -> None:
+        self.dtype = np.dtype(dtype)
+
+    def lift(self, numbers: ArrayLike) -> Value:
+        """Return given numbers as a value."""
+        return np.asarray(numbers, self.dtype)
+
+    def affine(self, x: Value, weight: Value, bias: Value | None) -> Value:
+        """Return x W + b."""
+        z = x @ weight
+        return z if bias is None else z + bias
+
+    def evaluate(self, function: Function, z: Value) -> tuple[Value, Value]:
+        """Return f(z) and f'(z)."""
+        return function.evaluate(z)
+
+    def softmax(self, z: Value) -> tuple[Value, Value, Value]:
+        """Return p = softmax(z), 1 - p and log p, over the last axis, each to full relative accuracy.
+
+        The largest logit is subtracted first; its own term, exactly 1, is kept out of the sum S = 1 + rest.
+        """
+        top = np.argmax(z.real, axis=-1, keepdims=True)
+        shifted = z - np.take_along_axis(z, top, axis=-1)
+        e = np.exp(shifted)
+        others = e.copy()
+        np.put_along_axis(others, top, 0, axis=-1)
+        rest = others.sum(axis=-1, keepdims=True)
+        total = 1 + rest
+        complement = total - e
+        np.put_along_axis(complement, top, rest, axis=-1)
+        return e / total, complement / total, shifted - np.log1p(rest)
+
+    def log(self, x: Value) -> Value:
+        """Return the natural logarithm."""
+        return np.log(x)
+
+    def maximum(self, x: Value, floor: float) -> Value:
+        """Return the larger of x and a constant."""
+        return np.maximum(x, floor)
+
+    def weigh(self, weight: Value, x: Value) -> Value:
+        """Return weight * x, and 0 where the weight is 0 whatever x may be: 0 log 0 = 0."""
+        return np.where(weight == 0, np.zeros((), self.dtype), weight * x)
+
+    def accept(self, accurate: Callable[[], Value], *common: Callable[[], Value]) -> Value:
+        """Return the value of the most accurate formula; a bound covers the common ones."""
+        return accurate()

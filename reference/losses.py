@@ -1,0 +1,159 @@
+"""The rules of the losses: the cost and its pullback, which starts the backward pass, next to its formula.
+
+Each rule gives the terms of the cost, (N, C), and a pullback that takes the cotangent c of the terms to the output
+delta dC/dz. The reduction adds the terms and makes the cotangent; it is the same for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import singledispatch
+
+import numpy as np
+
+from gradconform.case import Batch
+from gradconform.errors import Unsupported
+from gradconform.losses import (
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Huber,
+    LossRecord,
+    MeanSquaredError,
+    SigmoidCrossEntropy,
+    SoftmaxCrossEntropy,
+)
+from gradconform.network import Network
+from gradconform.reference.arithmetic import Value
+from gradconform.reference.functions import LogitCrossEntropy, function
+from gradconform.reference.layers import Arithmetic
+
+Terms = tuple[Value, Callable[[Value], Value]]
+
+
+def cost(loss: LossRecord, k: Arithmetic, z: Value, batch: Batch) -> tuple[Value, Value]:
+    """Return the cost C and the output delta dC/dz, (N, C)."""
+    terms, pullback = loss_rule(loss, k, z, batch)
+    per_row = loss.labels == "classes"
+    if batch.cotangent is not None:
+        cotangent = k.lift(batch.cotangent)
+        if per_row:
+            return terms.sum(axis=-1), pullback(cotangent[:, None])
+        return terms, pullback(cotangent)
+    total = terms.sum()
+    if loss.reduction == "sum":
+        return total, pullback(k.lift(1.0))
+    divisor = _rows_that_count(loss, k, batch) if per_row else k.lift(float(batch.targets.size))
+    return total / divisor, pullback(1 / divisor)
+
+
+def fused(network: Network) -> LossRecord | None:
+    """Return the loss on logits that equals the last layer and the loss on its probabilities, if there is one."""
+    loss = network.loss
+    if isinstance(loss, CrossEntropy):
+        return SoftmaxCrossEntropy(reduction=loss.reduction)
+    if isinstance(loss, BinaryCrossEntropy) and loss == BinaryCrossEntropy(reduction=loss.reduction):
+        return SigmoidCrossEntropy(reduction=loss.reduction)
+    return None
+
+
+def _rows_that_count(loss: LossRecord, k: Arithmetic, batch: Batch) -> Value:
+    """Return the mean's divisor: rows with a label that is not ignored, or the sum of their classes' weights."""
+    if batch.targets.ndim == 2:
+        return k.lift(float(batch.rows))
+    counted = batch.targets != getattr(loss, "ignore_index", None)
+    if batch.class_weights is None:
+        return k.lift(float(np.count_nonzero(counted)))
+    return k.lift(batch.class_weights[batch.targets[counted]]).sum()
+
+
+def _distribution(loss: LossRecord, k: Arithmetic, z: Value, batch: Batch) -> Value:
+    """Return q, (N, C): what each -log p is weighted with. Labels, then smoothing, then class weights."""
+    rows, classes = z.shape if isinstance(z, np.ndarray) else z.value.shape
+    counted = np.ones((rows, 1))
+    if batch.targets.ndim == 2:
+        q = k.lift(batch.targets)
+    else:
+        counted[batch.targets == getattr(loss, "ignore_index", None)] = 0
+        q = k.lift(counted * (batch.targets[:, None] == np.arange(classes)))
+    if isinstance(loss, SoftmaxCrossEntropy) and loss.label_smoothing:
+        epsilon = k.lift(loss.label_smoothing)
+        q = q * (1 - epsilon) + k.lift(counted) * (epsilon / float(classes))
+    return q if batch.class_weights is None else q * k.lift(batch.class_weights)
+
+
+@singledispatch
+def loss_rule(loss: LossRecord, k: Arithmetic, z: Value, batch: Batch) -> Terms:
+    """Return the terms of the cost, (N, C), and the pullback from their cotangent to the output delta."""
+    raise Unsupported(f"reference: no rule for {type(loss).__name__}")
+
+
+@loss_rule.register
+def _(loss: SoftmaxCrossEntropy, k: Arithmetic, z: Value, batch: Batch) -> Terms:
+    """C = -sum of q log softmax(z).
+
+    dC/dz = p sum(q) - q, the textbook's p - y; as p (sum(q) - q) - q (1 - p) it keeps its digits where p is near 1.
+    """
+    q = _distribution(loss, k, z, batch)
+    p, complement, log_p = k.softmax(z)
+
+    def pullback(c: Value) -> Value:
+        def common() -> Value:
+            g = -(q * c)
+            return g - p * g.sum(axis=-1, keepdims=True)
+
+        return k.accept(lambda: (p * (q.sum(axis=-1, keepdims=True) - q) - q * complement) * c, common)
+
+    return -k.weigh(q, log_p), pullback
+
+
+@loss_rule.register
+def _(loss: CrossEntropy, k: Arithmetic, p: Value, batch: Batch) -> Terms:
+    """C = -sum of q log p.    dC/dp = -q / p."""
+    q = _distribution(loss, k, p, batch)
+    return -k.weigh(q, k.log(p)), lambda c: -k.weigh(q, c / p)
+
+
+@loss_rule.register
+def _(loss: SigmoidCrossEntropy, k: Arithmetic, z: Value, batch: Batch) -> Terms:
+    """C = -y log sigma(z) - (1 - y) log(1 - sigma(z)).    dC/dz = sigma(z) - y."""
+    terms, slope = k.evaluate(LogitCrossEntropy(batch.targets), z)
+    return terms, lambda c: slope * c
+
+
+@loss_rule.register
+def _(loss: BinaryCrossEntropy, k: Arithmetic, p: Value, batch: Batch) -> Terms:
+    """C = -y log p - (1 - y) log(1 - p).    dC/dp = (1 - y) / (1 - p) - y / p = (p - y) / (p (1 - p))."""
+    y = k.lift(batch.targets)
+    log_p, log_rest = k.log(p), k.log(1 - p)
+    if loss.log_floor is not None:
+        log_p, log_rest = k.maximum(log_p, loss.log_floor), k.maximum(log_rest, loss.log_floor)
+
+    def split(c: Value) -> Value:
+        return k.weigh(1 - y, c / (1 - p)) - k.weigh(y, c / p)
+
+    def fraction(c: Value) -> Value:
+        denominator = p * (1 - p)
+        if loss.denominator_floor is not None:
+            denominator = k.maximum(denominator, loss.denominator_floor)
+        return (p - y) / denominator * c
+
+    def pullback(c: Value) -> Value:
+        if loss.denominator_floor is not None:
+            return fraction(c)
+        return k.accept(lambda: split(c), lambda: split(c), lambda: fraction(c))
+
+    return -(k.weigh(y, log_p) + k.weigh(1 - y, log_rest)), pullback
+
+
+@loss_rule.register
+def _(loss: MeanSquaredError, k: Arithmetic, a: Value, batch: Batch) -> Terms:
+    """C = (a - y)^2.    dC/da = 2 (a - y)."""
+    residual = a - k.lift(batch.targets)
+    return residual * residual, lambda c: 2.0 * residual * c
+
+
+@loss_rule.register
+def _(loss: Huber, k: Arithmetic, a: Value, batch: Batch) -> Terms:
+    """C = r^2 / 2 where |r| <= delta, else delta (|r| - delta / 2), r = a - y.    dC/da = r, limited to +-delta."""
+    terms, slope = k.evaluate(function(loss), a - k.lift(batch.targets))
+    return terms, lambda c: slope * c
