@@ -1,0 +1,85 @@
+"""Where an installed framework computes something else than the mathematics, on purpose and by its documentation.
+
+A row either *describes* what the framework computes, so that it is compared with just that, or tells how the
+adapter avoids it. No framework is imported here: the table is read without one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from gradconform.layers import Record, Softplus
+from gradconform.losses import BinaryCrossEntropy
+from gradconform.network import Network
+
+TORCH_LOG_FLOOR = -100.0
+TORCH_DENOMINATOR_FLOOR = 9.999999960041972e-13
+"""1e-12 in float32: the constant is a `float` in PyTorch's source, whatever the dtype of the tensors."""
+
+
+def unchanged(network: Network) -> Network:
+    """Return `network`: the adapter avoids the deviation, and computes what the network says."""
+    return network
+
+
+def _floored(network: Network) -> Network:
+    loss = network.loss
+    # A loss that has floors already says what is computed.
+    if not isinstance(loss, BinaryCrossEntropy) or (loss.log_floor, loss.denominator_floor) != (None, None):
+        return network
+    floored = msgspec.structs.replace(loss, log_floor=TORCH_LOG_FLOOR, denominator_floor=TORCH_DENOMINATOR_FLOOR)
+    return msgspec.structs.replace(network, loss=floored)
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """One deviation: whose, in which layer or loss, what is computed instead, why, and where that is written.
+
+    `describes` turns a network into the one that `implementation` really computes; `unchanged` where its adapter
+    avoids the deviation.
+    """
+
+    implementation: str
+    subject: type[Record]
+    describes: Callable[[Network], Network]
+    reason: str
+    source: str
+
+
+DEVIATIONS = (
+    Deviation(
+        implementation="torch",
+        subject=BinaryCrossEntropy,
+        describes=_floored,
+        reason="binary_cross_entropy limits both logarithms to at least -100 in the cost, and p (1 - p) to at least "
+        "1e-12 (as a float32) in the gradient, so that saturated probabilities stay finite.",
+        source="documentation of torch.nn.BCELoss; aten/src/ATen/native/Loss.cpp",
+    ),
+    Deviation(
+        implementation="torch",
+        subject=Softplus,
+        describes=unchanged,
+        reason="nn.Softplus returns z itself above its threshold, by default 20, which is off by 2e-9 in float64: "
+        "the adapter sets 40, where the difference is below rounding.",
+        source="documentation of torch.nn.Softplus",
+    ),
+    Deviation(
+        implementation="jax",
+        subject=BinaryCrossEntropy,
+        describes=unchanged,
+        reason="XLA's log1p loses up to 126 units in the last place near -0.41 in float64: the adapter takes "
+        "log(1 - p).",
+        source="xla/service/elemental_ir_emitter.cc",
+    ),
+)
+
+
+def described(implementation: str, network: Network) -> Network:
+    """Return the network that `implementation` really computes when it is asked for `network`."""
+    for row in DEVIATIONS:
+        if row.implementation == implementation:
+            network = row.describes(network)
+    return network

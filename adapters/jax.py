@@ -1,0 +1,296 @@
+"""JAX: the network as a pure function of `jax.nn` and `jax.numpy`, its gradients by `jax.vjp`, compiled whole.
+
+A layer is a rule that returns its output; a loss is a rule that returns the cost of a batch. A class without
+rule raises `Unsupported`, such as `jax: no rule for Conv2d`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, singledispatch
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradconform.case import Array, Batch, Gradients, Parameters
+from gradconform.errors import Unsupported
+from gradconform.layers import ELU, GELU, Dense, Layer, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
+from gradconform.losses import (
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Huber,
+    Loss,
+    MeanSquaredError,
+    Reduction,
+    SigmoidCrossEntropy,
+    SoftmaxCrossEntropy,
+)
+from gradconform.network import Network
+
+DTYPES = ("float16", "float32", "float64")
+
+PROGRAMS = 64
+"""How many networks stay compiled. Each maps some 100 regions of memory, of which Linux allows a process 65530."""
+
+OPTIONS: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}
+"""For the probed program, which compiles in 3/5 of the time; the plain one has the defaults, as users run it."""
+
+
+class Operands(NamedTuple):
+    """What a compiled program takes, of NumPy outside and of JAX inside; `None` where the case has none."""
+
+    parameters: Mapping[str, Any]
+    inputs: Any
+    targets: Any
+    class_weights: Any
+    cotangent: Any
+
+
+def version() -> str:
+    """Return the version of JAX."""
+    return str(jax.__version__)
+
+
+def gradients(network: Network, parameters: Parameters, batch: Batch) -> Gradients[Array]:
+    """Return loss, gradients, deltas and outputs as JAX computes them on its default device.
+
+    Shapes are those of `Gradients`, weights are (in, out); the dtype is that of `batch.inputs`: float16, float32
+    or float64. Nothing that is passed in is changed, and nothing returned shares memory with it.
+    Raises `Unsupported` for a layer, a loss, an option or a dtype without rule.
+    """
+    dtype = batch.inputs.dtype
+    if dtype.name not in DTYPES:
+        raise Unsupported(f"jax: no rule for {dtype}")
+    operands = Operands(
+        {path: parameters[path] for path in network.parameters()},
+        batch.inputs,
+        _targets(network.loss, batch.targets),
+        batch.class_weights,
+        batch.cotangent,
+    )
+    # A context and not the global switch: the caller's own JAX code keeps the precision that it has.
+    with jax.enable_x64(dtype.itemsize == 8):
+        programs = compiled(network, batch.rows, dtype.name, batch.targets.ndim == 1, batch.class_weights is not None)
+        # Copies: what JAX returns is read-only, and copying waits until it is computed.
+        loss, found, inputs, deltas, outputs = jax.tree.map(
+            np.array, (*programs.plain(operands), *programs.probed(operands))
+        )
+    return Gradients(
+        parameters={path: found[path] for path in operands.parameters},
+        loss=loss,
+        input=inputs,
+        deltas=dict(enumerate(deltas)),
+        outputs=dict(enumerate(outputs)),
+    )
+
+
+class Programs(NamedTuple):
+    """The executables of a network. Probes change what XLA fuses, hence a plain program beside the probed one."""
+
+    plain: Callable[[Operands], Any]
+    probed: Callable[[Operands], Any]
+
+
+@lru_cache(maxsize=PROGRAMS)
+def compiled(network: Network, rows: int, dtype: str, labels: bool, weighted: bool) -> Programs:
+    """Return the programs for batches of `rows` samples, with integer `labels` or not, with class weights or not."""
+
+    def plain(operands: Operands) -> tuple[jax.Array, dict[str, jax.Array], jax.Array]:
+        def cost(parameters: Mapping[str, jax.Array], inputs: jax.Array) -> jax.Array:
+            outputs = _outputs(network, parameters, inputs)
+            return loss_rule(network.loss, outputs[-1], operands.targets, operands.class_weights)
+
+        loss, pullback = jax.vjp(cost, operands.parameters, operands.inputs)
+        return (loss, *pullback(_cotangent(operands, loss)))
+
+    def probed(operands: Operands) -> tuple[list[jax.Array], list[jax.Array]]:
+        def cost(probes: Sequence[jax.Array]) -> tuple[jax.Array, list[jax.Array]]:
+            outputs = _outputs(network, operands.parameters, operands.inputs, probes)
+            return loss_rule(network.loss, outputs[-1], operands.targets, operands.class_weights), outputs
+
+        zeros = [jnp.zeros((rows, width), dtype) for width in network.widths[1:]]
+        loss, pullback, outputs = jax.vjp(cost, zeros, has_aux=True)
+        (deltas,) = pullback(_cotangent(operands, loss))
+        return deltas, outputs
+
+    def like(*shape: int) -> Array:
+        return np.zeros(shape, dtype)
+
+    classes = network.widths[-1]
+    operands = Operands(
+        {path: like(*shape) for path, shape in network.parameters().items()},
+        like(rows, network.inputs),
+        np.zeros(rows, np.int32) if labels else like(rows, classes),
+        like(classes) if weighted else None,
+        like(*network.loss.shape(rows, classes)) if network.loss.reduction == "none" else None,
+    )
+    return Programs(
+        jax.jit(plain).lower(operands).compile(),
+        jax.jit(probed).lower(operands).compile(compiler_options=OPTIONS),
+    )
+
+
+def _outputs(
+    network: Network,
+    parameters: Mapping[str, jax.Array],
+    inputs: jax.Array,
+    probes: Sequence[jax.Array] | None = None,
+) -> list[jax.Array]:
+    outputs = [inputs]
+    for index, (layer, width) in enumerate(zip(network.layers, network.widths, strict=False)):
+        own = {name: parameters[f"{index}.{name}"] for name in layer.parameters(width)}
+        output = layer_rule(layer, own, outputs[-1])
+        outputs.append(output if probes is None else output + probes[index])
+    return outputs[1:]
+
+
+def _cotangent(operands: Operands, loss: jax.Array) -> jax.Array:
+    return jnp.ones_like(loss) if operands.cotangent is None else operands.cotangent
+
+
+def _targets(loss: Loss, targets: Array) -> Array:
+    if targets.ndim == 2:
+        return targets
+    labels = targets.astype(np.int32)
+    if isinstance(loss, SoftmaxCrossEntropy) and loss.ignore_index is not None:
+        labels[targets == loss.ignore_index] = -1  # a row of zeros to one_hot, whatever number ignore_index is
+    return labels
+
+
+@singledispatch
+def layer_rule(  # every rule takes these
+    layer: Layer,
+    parameters: Mapping[str, jax.Array],  # noqa: ARG001
+    inputs: jax.Array,  # noqa: ARG001
+) -> jax.Array:
+    """Return the output of `layer`, (N, out), for `inputs` (N, in) and its own `parameters` by name."""
+    raise Unsupported(f"jax: no rule for {type(layer).__name__}")
+
+
+@layer_rule.register
+def _dense(layer: Dense, parameters: Mapping[str, jax.Array], inputs: jax.Array) -> jax.Array:
+    products = inputs @ parameters["weight"]
+    return products + parameters["bias"] if layer.bias else products
+
+
+@layer_rule.register
+def _sigmoid(_layer: Sigmoid, _own: Mapping[str, jax.Array], inputs: jax.Array) -> jax.Array:
+    return jax.nn.sigmoid(inputs)
+
+
+@layer_rule.register
+def _tanh(_layer: Tanh, _own: Mapping[str, jax.Array], inputs: jax.Array) -> jax.Array:
+    return jnp.tanh(inputs)
+
+
+@layer_rule.register
+def _relu(_layer: ReLU, _own: Mapping[str, jax.Array], inputs: jax.Array) -> jax.Array:
+    return jax.nn.relu(inputs)
+
+
+@layer_rule.register
+def _leaky_relu(layer: LeakyReLU, _own: Mapping[str, jax.Array], inputs: jax.Array) -> jax.Array:
+    return jax.nn.leaky_relu(inputs, layer.slope)
+
+
+@layer_rule.register
+def _elu(layer: ELU, _own: Mapping[str, jax.Array], inputs: jax.Array) -> jax.Array:
+    return jax.nn.elu(inputs, layer.alpha)
+
+
+@layer_rule.register
+def _softplus(_layer: Softplus, _own: Mapping[str, jax.Array], inputs: jax.Array) -> jax.Array:
+    return jax.nn.softplus(inputs)
+
+
+@layer_rule.register
+def _silu(_layer: SiLU, _own: Mapping[str, jax.Array], inputs: jax.Array) -> jax.Array:
+    return jax.nn.silu(inputs)
+
+
+@layer_rule.register
+def _gelu(layer: GELU, _own: Mapping[str, jax.Array], inputs: jax.Array) -> jax.Array:
+    return jax.nn.gelu(inputs, approximate=layer.approximate == "tanh")
+
+
+@layer_rule.register
+def _softmax(_layer: Softmax, _own: Mapping[str, jax.Array], inputs: jax.Array) -> jax.Array:
+    return jax.nn.softmax(inputs, axis=-1)
+
+
+@singledispatch
+def loss_rule(  # every rule takes these
+    loss: Loss,
+    outputs: jax.Array,  # noqa: ARG001
+    targets: jax.Array,  # noqa: ARG001
+    class_weights: jax.Array | None,  # noqa: ARG001
+) -> jax.Array:
+    """Return the loss of the network's `outputs` (N, C): 0-d, or (N,) or (N, C) where the reduction is none."""
+    raise Unsupported(f"jax: no rule for {type(loss).__name__}")
+
+
+def _reduced(costs: jax.Array, reduction: Reduction) -> jax.Array:
+    return costs if reduction == "none" else jnp.sum(costs) if reduction == "sum" else jnp.mean(costs)
+
+
+@loss_rule.register
+def _softmax_cross_entropy(
+    loss: SoftmaxCrossEntropy, outputs: jax.Array, targets: jax.Array, class_weights: jax.Array | None
+) -> jax.Array:
+    classes = outputs.shape[-1]
+    labels = jax.nn.one_hot(targets, classes, dtype=outputs.dtype) if targets.ndim == 1 else targets
+    smooth = (1 - loss.label_smoothing) * labels + loss.label_smoothing / classes
+    terms = smooth * jax.nn.log_softmax(outputs)
+    costs = -jnp.sum(terms if class_weights is None else class_weights * terms, axis=-1)
+    if targets.ndim == 2:
+        return _reduced(costs, loss.reduction)
+    counted = targets >= 0
+    costs = jnp.where(counted, costs, 0)
+    if loss.reduction != "mean":
+        return _reduced(costs, loss.reduction)
+    return jnp.sum(costs) / jnp.sum(counted if class_weights is None else labels @ class_weights)
+
+
+@loss_rule.register
+def _cross_entropy(loss: CrossEntropy, outputs: jax.Array, targets: jax.Array, _weights: jax.Array | None) -> jax.Array:
+    if targets.ndim == 1:
+        costs = -jnp.log(jnp.take_along_axis(outputs, targets[:, None], axis=-1)[:, 0])
+    else:
+        costs = -jnp.sum(targets * jnp.log(outputs), axis=-1)
+    return _reduced(costs, loss.reduction)
+
+
+@loss_rule.register
+def _sigmoid_cross_entropy(
+    loss: SigmoidCrossEntropy, outputs: jax.Array, targets: jax.Array, _weights: jax.Array | None
+) -> jax.Array:
+    costs = -targets * jax.nn.log_sigmoid(outputs) - (1 - targets) * jax.nn.log_sigmoid(-outputs)
+    return _reduced(costs, loss.reduction)
+
+
+@loss_rule.register
+def _binary_cross_entropy(
+    loss: BinaryCrossEntropy, outputs: jax.Array, targets: jax.Array, _weights: jax.Array | None
+) -> jax.Array:
+    floors = (loss.log_floor, loss.denominator_floor)
+    if floors != (None, None):
+        raise Unsupported(f"jax: BinaryCrossEntropy has no floors, got {floors}")
+    # log(1 - p) and not log1p(-p): see deviations.py.
+    costs = -targets * jnp.log(outputs) - (1 - targets) * jnp.log(1 - outputs)
+    return _reduced(costs, loss.reduction)
+
+
+@loss_rule.register
+def _mean_squared_error(
+    loss: MeanSquaredError, outputs: jax.Array, targets: jax.Array, _weights: jax.Array | None
+) -> jax.Array:
+    return _reduced(jnp.square(outputs - targets), loss.reduction)
+
+
+@loss_rule.register
+def _huber(loss: Huber, outputs: jax.Array, targets: jax.Array, _weights: jax.Array | None) -> jax.Array:
+    errors = jnp.abs(outputs - targets)
+    quadratic = jnp.minimum(errors, loss.delta)
+    return _reduced(0.5 * quadratic**2 + loss.delta * (errors - quadratic), loss.reduction)

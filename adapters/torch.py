@@ -1,0 +1,216 @@
+"""PyTorch: the network as `torch.nn` modules, its gradients by `torch.autograd.grad`.
+
+A layer is a rule that returns its module; a loss is a rule that returns the cost of a batch. A class without
+rule raises `Unsupported`, such as `torch: no rule for Conv2d`.
+"""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gradconform.adapters.deviations import TORCH_DENOMINATOR_FLOOR, TORCH_LOG_FLOOR
+from gradconform.case import Array, Batch, Gradients, Parameters
+from gradconform.errors import Unsupported
+from gradconform.layers import ELU, GELU, Dense, Layer, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
+from gradconform.losses import (
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Huber,
+    Loss,
+    MeanSquaredError,
+    SigmoidCrossEntropy,
+    SoftmaxCrossEntropy,
+)
+from gradconform.network import Network
+
+DTYPES = ("float16", "float32", "float64")
+
+
+def version() -> str:
+    """Return the version of PyTorch."""
+    return str(torch.__version__)
+
+
+def gradients(network: Network, parameters: Parameters, batch: Batch) -> Gradients[Array]:
+    """Return loss, gradients, deltas and outputs as PyTorch computes them on the CPU.
+
+    Shapes are those of `Gradients`, weights are (in, out); the dtype is that of `batch.inputs`: float16, float32
+    or float64. Nothing that is passed in is changed, and nothing returned shares memory with it.
+    Raises `Unsupported` for a layer, a loss, an option or a dtype without rule.
+    """
+    if batch.inputs.dtype.name not in DTYPES:
+        raise Unsupported(f"torch: no rule for {batch.inputs.dtype}")
+    # The caller may be inside torch.no_grad() or torch.inference_mode(): both are left, and come back.
+    with torch.inference_mode(False), torch.enable_grad():
+        leaves = {path: _tensor(parameters[path]).requires_grad_() for path in network.parameters()}
+        inputs = _tensor(batch.inputs).requires_grad_()
+        # nn.Linear keeps its weight as (out, in): transposed inside the graph, the gradient comes back as (in, out).
+        states = {path: leaf.T if leaf.ndim == 2 else leaf for path, leaf in leaves.items()}
+        outputs: list[Tensor] = torch.func.functional_call(_modules(network), states, (inputs,))
+        weights = None if batch.class_weights is None else _tensor(batch.class_weights)
+        loss = loss_rule(network.loss, outputs[-1], _tensor(batch.targets), weights)
+        found = torch.autograd.grad(
+            loss,
+            [*leaves.values(), inputs, *outputs],
+            grad_outputs=None if batch.cotangent is None else _tensor(batch.cotangent),
+            materialize_grads=True,  # zeros, not None, for what the cost does not depend on
+        )
+    count = len(leaves)
+    return Gradients(
+        parameters={path: _array(gradient) for path, gradient in zip(leaves, found[:count], strict=True)},
+        loss=_array(loss),
+        input=_array(found[count]),
+        deltas={index: _array(delta) for index, delta in enumerate(found[count + 1 :])},
+        outputs={index: _array(output) for index, output in enumerate(outputs)},
+    )
+
+
+class _Sequential(nn.Sequential):
+    """`nn.Sequential` that returns the output of every layer: autograd is asked for the gradient at each."""
+
+    def forward(self, inputs: Tensor) -> list[Tensor]:
+        outputs = [inputs]
+        for module in self:
+            outputs.append(module(outputs[-1]))
+        return outputs[1:]
+
+
+def _modules(network: Network) -> nn.Module:
+    layers = zip(network.layers, network.widths, strict=False)
+    return _Sequential(*(layer_rule(layer, width) for layer, width in layers))
+
+
+def _tensor(array: Array) -> Tensor:
+    # A contiguous copy: from_numpy refuses negative strides, and warns of read-only memory.
+    copy = np.array(array, order="C")
+    return torch.from_numpy(copy if copy.dtype.kind == "f" else copy.astype(np.int64))
+
+
+def _array(tensor: Tensor) -> Array:
+    # A copy: autograd may hand out one gradient twice, or a view of another.
+    return np.array(tensor.detach().numpy(), order="C")
+
+
+@singledispatch
+def layer_rule(layer: Layer, width: int) -> nn.Module:  # noqa: ARG001 - every rule takes it
+    """Return the module of `layer` for an incoming activation of `width` units."""
+    raise Unsupported(f"torch: no rule for {type(layer).__name__}")
+
+
+@layer_rule.register
+def _dense(layer: Dense, width: int) -> nn.Module:
+    # On the meta device, where the initial values (functional_call replaces them) draw no random numbers.
+    return nn.Linear(width, layer.units, bias=layer.bias, device="meta")
+
+
+@layer_rule.register
+def _sigmoid(_layer: Sigmoid, _width: int) -> nn.Module:
+    return nn.Sigmoid()
+
+
+@layer_rule.register
+def _tanh(_layer: Tanh, _width: int) -> nn.Module:
+    return nn.Tanh()
+
+
+@layer_rule.register
+def _relu(_layer: ReLU, _width: int) -> nn.Module:
+    return nn.ReLU()
+
+
+@layer_rule.register
+def _leaky_relu(layer: LeakyReLU, _width: int) -> nn.Module:
+    return nn.LeakyReLU(layer.slope)
+
+
+@layer_rule.register
+def _elu(layer: ELU, _width: int) -> nn.Module:
+    return nn.ELU(layer.alpha)
+
+
+@layer_rule.register
+def _softplus(_layer: Softplus, _width: int) -> nn.Module:
+    return nn.Softplus(threshold=40)  # see deviations.py: the default of 20 is off by 2e-9
+
+
+@layer_rule.register
+def _silu(_layer: SiLU, _width: int) -> nn.Module:
+    return nn.SiLU()
+
+
+@layer_rule.register
+def _gelu(layer: GELU, _width: int) -> nn.Module:
+    return nn.GELU(layer.approximate)
+
+
+@layer_rule.register
+def _softmax(_layer: Softmax, _width: int) -> nn.Module:
+    return nn.Softmax(dim=-1)
+
+
+@singledispatch
+def loss_rule(  # every rule takes these
+    loss: Loss,
+    outputs: Tensor,  # noqa: ARG001
+    targets: Tensor,  # noqa: ARG001
+    class_weights: Tensor | None,  # noqa: ARG001
+) -> Tensor:
+    """Return the loss of the network's `outputs` (N, C): 0-d, or (N,) or (N, C) where the reduction is none."""
+    raise Unsupported(f"torch: no rule for {type(loss).__name__}")
+
+
+@loss_rule.register
+def _softmax_cross_entropy(
+    loss: SoftmaxCrossEntropy, outputs: Tensor, targets: Tensor, class_weights: Tensor | None
+) -> Tensor:
+    # -100, PyTorch's default, is never a label; it refuses any other with distributions.
+    ignored = -100 if loss.ignore_index is None or targets.ndim == 2 else loss.ignore_index
+    return functional.cross_entropy(
+        outputs,
+        targets,
+        class_weights,
+        reduction=loss.reduction,
+        ignore_index=ignored,
+        label_smoothing=loss.label_smoothing,
+    )
+
+
+@loss_rule.register
+def _cross_entropy(loss: CrossEntropy, outputs: Tensor, targets: Tensor, _weights: Tensor | None) -> Tensor:
+    if targets.ndim == 1:
+        return functional.nll_loss(torch.log(outputs), targets, reduction=loss.reduction)
+    costs = -(targets * torch.log(outputs)).sum(-1)
+    return costs if loss.reduction == "none" else costs.sum() if loss.reduction == "sum" else costs.mean()
+
+
+@loss_rule.register
+def _sigmoid_cross_entropy(
+    loss: SigmoidCrossEntropy, outputs: Tensor, targets: Tensor, _weights: Tensor | None
+) -> Tensor:
+    return functional.binary_cross_entropy_with_logits(outputs, targets, reduction=loss.reduction)
+
+
+@loss_rule.register
+def _binary_cross_entropy(
+    loss: BinaryCrossEntropy, outputs: Tensor, targets: Tensor, _weights: Tensor | None
+) -> Tensor:
+    built_in = (TORCH_LOG_FLOOR, TORCH_DENOMINATOR_FLOOR)
+    floors = (loss.log_floor, loss.denominator_floor)
+    if floors not in (built_in, (None, None)):
+        raise Unsupported(f"torch: BinaryCrossEntropy has the floors {built_in} built in, got {floors}")
+    return functional.binary_cross_entropy(outputs, targets, reduction=loss.reduction)
+
+
+@loss_rule.register
+def _mean_squared_error(loss: MeanSquaredError, outputs: Tensor, targets: Tensor, _weights: Tensor | None) -> Tensor:
+    return functional.mse_loss(outputs, targets, reduction=loss.reduction)
+
+
+@loss_rule.register
+def _huber(loss: Huber, outputs: Tensor, targets: Tensor, _weights: Tensor | None) -> Tensor:
+    return functional.huber_loss(outputs, targets, reduction=loss.reduction, delta=loss.delta)
