@@ -1,0 +1,249 @@
+"""The command line. stdout: results; stderr: progress.
+
+Exit codes: 0 agree, 1 a finding, 2 interrupted, 4 usage, 5 nothing compared.
+
+Nothing heavy is imported before a command runs: `--help` answers without NumPy, Hypothesis or a framework.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+import gradconform
+from gradconform.errors import GradconformError, InvalidInput, NotInstalled
+
+if TYPE_CHECKING:
+    from gradconform.conformance.engine import Plan
+    from gradconform.conformance.implementations import Implementation
+    from gradconform.conformance.results import Result
+    from gradconform.conformance.training import Training
+    from gradconform.network import Network
+
+EXIT_INTERRUPTED, EXIT_USAGE, EXIT_NOTHING = 2, 4, 5
+
+PROFILES = {"smoke": 20, "default": 100, "ci": 300}
+"""Networks a run, by profile; `ci` also fixes the seed."""
+CI_SEED = 1
+STEPS = 50
+ROWS = 256
+
+NETWORK_HELP = (
+    'One network instead of all kinds: notation, as in "4 -> Dense(8) -> Tanh -> Dense(3), SoftmaxCrossEntropy", '
+    "or a file with it or its JSON."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(gradconform.__version__, prog_name="gradconform")
+def cli() -> None:
+    """Are these gradients right, and if not, what exactly is wrong?
+
+    \b
+    gradconform check                            all installed frameworks against the reference
+    gradconform check my_mlp.py:gradients        your own implementation
+    gradconform check --data iris.csv            on real data, at every step of training
+    gradconform trace                            the textbook's quantities, side by side
+    gradconform doctor                           what is installed, and what is missing
+    """
+
+
+@cli.command()
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@click.option("--network", metavar="NOTATION|FILE", help=NETWORK_HELP)
+@click.option(
+    "--data",
+    metavar="FILE",
+    help="Real samples, .csv (last column: the target) or .npz (inputs, targets): the network, or one that suits the "
+    "data, is trained by the reference's gradient descent, and gradients are compared at every step.",
+)
+@click.option("--max-examples", type=click.IntRange(1), help="How many networks, with parameters and batches.")
+@click.option(
+    "--profile",
+    type=click.Choice(list(PROFILES)),
+    default="default",
+    show_default=True,
+    help=f"smoke: {PROFILES['smoke']} networks; default: {PROFILES['default']}; ci: {PROFILES['ci']}, a fixed seed.",
+)
+@click.option("--seed", type=click.IntRange(0), help="What is drawn; random if not given, and always told.")
+@click.option("--dtype", "dtypes", multiple=True, metavar="DTYPE", help="float64 or float32; may be repeated.")
+@click.option("--only", multiple=True, metavar="CHECK", help="Only this check; may be repeated.")
+@click.option("--exclude", multiple=True, metavar="CHECK", help="Not this check; may be repeated.")
+@click.option(
+    "--steps", type=click.IntRange(1), default=STEPS, show_default=True, help="With --data: steps of training."
+)
+@click.option("--learning-rate", type=float, default=0.1, show_default=True, help="With --data: the size of a step.")
+@click.option("--raw", is_flag=True, help="With --data: do not standardise the input columns.")
+@click.option(
+    "--rows", type=click.IntRange(1), default=ROWS, show_default=True, help="With --data: at most so many samples."
+)
+@click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the machine-readable result here.")
+def check(
+    targets: tuple[str, ...],
+    network: str | None,
+    data: str | None,
+    max_examples: int | None,
+    profile: str,
+    seed: int | None,
+    dtypes: tuple[str, ...],
+    only: tuple[str, ...],
+    exclude: tuple[str, ...],
+    steps: int,
+    learning_rate: float,
+    raw: bool,
+    rows: int,
+    json_file: str | None,
+) -> None:
+    """Check TARGETs against the reference: every gradient, by how much rounding can explain.
+
+    A TARGET is reference, torch, jax, FILE.py:FUNCTION or MODULE:FUNCTION, where the function is
+    gradients(network, parameters, batch) and returns {path: array}. Without one, every installed framework is checked.
+    """
+    from gradconform.conformance import engine
+    from gradconform.conformance.terminal import say, write
+    from gradconform.conformance.training import read_training
+
+    if learning_rate <= 0:
+        raise InvalidInput(f"--learning-rate must be above 0, got {learning_rate:g}")
+    if seed is None:
+        seed = CI_SEED if profile == "ci" else int.from_bytes(os.urandom(4), "big")
+    chosen_network = None if network is None else _network(network)
+    checks = engine.choose_checks(only, exclude)
+    chosen_dtypes = engine.choose_dtypes(dtypes) if dtypes else None
+    training = None if data is None else read_training(data, chosen_network, learning_rate, raw, rows, seed)
+    plan = engine.Plan(
+        _implementations(targets),
+        max_examples=steps if training is not None else (max_examples or PROFILES[profile]),
+        seed=seed,
+        networks=engine.network_strategy(chosen_network),
+        dtypes=chosen_dtypes,
+        checks=checks,
+        command=_again(seed),
+    )
+    result = _run(plan, training)
+    if json_file is not None:
+        write(json_file, result.to_json())
+    say(str(result))
+    sys.exit(result.exit_code)
+
+
+@cli.command()
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@click.option("--network", metavar="NOTATION|FILE", help=NETWORK_HELP)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of parameters, inputs and targets.")
+@click.option("--rows", type=click.IntRange(1), default=1, show_default=True, help="Samples in the batch.")
+@click.option("--dtype", default="float64", show_default=True, metavar="DTYPE", help="float64 or float32.")
+def trace(targets: tuple[str, ...], network: str | None, seed: int, rows: int, dtype: str) -> None:
+    """Show the textbook's quantities of one case, layer by layer, every implementation side by side.
+
+    Incoming activation (dz/dw), pre-activation z, activation a, sigma'(z), delta dC/dz, dC/dw and dC/db. The last
+    column is the largest error / bound of the implementations: above 1, rounding cannot explain it.
+    """
+    from gradconform.conformance import tracing
+    from gradconform.conformance.engine import choose_dtypes
+    from gradconform.conformance.terminal import say
+
+    chosen = tracing.NETWORK if network is None else _network(network)
+    choose_dtypes([dtype])
+    say(tracing.trace_text(chosen, _implementations(targets, missing_is_fine=True), seed, rows, dtype))
+
+
+@cli.command()
+def doctor() -> None:
+    """Tell what is installed, in which version, and how to get what is missing."""
+    from gradconform.conformance.doctor import diagnosis
+    from gradconform.conformance.terminal import say
+
+    say(diagnosis())
+
+
+def main() -> None:
+    """Run the command line."""
+    # small matrices are faster on one thread, and this process is ours
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir()) / "gradconform-hypothesis"))
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        hint = f" (see {error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
+        _fail(f"{error.format_message()}{hint}", EXIT_USAGE)
+    except NotInstalled as error:
+        _fail(str(error), EXIT_NOTHING)
+    except GradconformError as error:
+        _fail(str(error), EXIT_USAGE)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # the reader of our output has gone: nothing is left to say, not even at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _again(seed: int) -> str:
+    """Return the command that does the same again."""
+    words = iter(sys.argv[1:])
+    kept = []
+    for word in words:
+        if word == "--seed":
+            next(words, None)
+        elif not word.startswith("--seed="):
+            kept.append(word)
+    return shlex.join(["gradconform", *kept, "--seed", str(seed)])
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"gradconform: {' '.join(message.split())}", err=True)
+    sys.exit(code)
+
+
+def _implementations(targets: Sequence[str], *, missing_is_fine: bool = False) -> list[Implementation]:
+    """Return what is named, or everything installed; what is missing is told on stderr."""
+    from gradconform.conformance import implementations
+
+    if targets:
+        return [implementations.resolve(target) for target in dict.fromkeys(targets)]
+    missing = [name for name in implementations.adapter_names() if not implementations.is_installed(name)]
+    for name in missing:
+        click.echo(
+            f"gradconform: {name} is not installed and not compared: pip install 'gradconform[{name}]'", err=True
+        )
+    installed = implementations.installed()
+    if not installed and not missing_is_fine:
+        raise NotInstalled("nothing to compare: no framework is installed. Try: pip install 'gradconform[all]'")
+    return installed
+
+
+def _network(text: str) -> Network:
+    from gradconform.network import Network
+    from gradconform.notation import parse
+
+    path = Path(text)
+    if "->" in text or not (path.suffix or path.exists()):
+        return parse(text)
+    try:
+        content = path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        raise InvalidInput(f"{text}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{text}: cannot be read: {error}") from None
+    try:
+        return Network.from_json(content) if content.startswith("{") else parse(content)
+    except InvalidInput as error:
+        raise InvalidInput(f"{text}: {error}") from None
+
+
+def _run(plan: Plan, training: Training | None) -> Result:
+    """Run a plan with its progress on stderr."""
+    from gradconform.conformance.engine import run
+    from gradconform.conformance.terminal import Progress
+    from gradconform.conformance.training import check_training
+
+    with Progress() as progress:
+        plan.progress, plan.notify = progress.advance, progress.tell
+        return run(plan) if training is None else check_training(plan, training)

@@ -1,0 +1,43 @@
+"""What is installed, in which version, and how to get what is missing. No framework is imported."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+
+import numpy as np
+
+from gradconform.conformance.implementations import adapter_names, is_installed
+from gradconform.reference.bounds import LONG
+
+NEEDED = ("gradconform", "numpy", "hypothesis", "pytest", "msgspec", "click", "rich")
+
+
+def diagnosis() -> str:
+    """Return a line for every part, and one for what it means."""
+    lines = [f"{'python':<14}{platform.python_version()} on {platform.system()} {platform.machine()}"]
+    lines += [f"{name:<14}{_version(name)}" for name in NEEDED]
+    missing = []
+    for name in adapter_names():
+        if is_installed(name):
+            lines.append(f"{name:<14}{_version(name)}")
+        else:
+            missing.append(name)
+            lines.append(f"{name:<14}not installed: pip install 'gradconform[{name}]'")
+    bits = np.finfo(np.longdouble).nmant + 1
+    arbiter = f"{bits} bits: float64 is judged by longer arithmetic"
+    lines.append(f"{'long double':<14}{arbiter if LONG else 'no longer than float64: bounds of float64 are doubled'}")
+    if len(missing) == len(adapter_names()):
+        lines.append("No framework is installed: `gradconform check` has nothing to compare but your own code.")
+    elif missing:
+        lines.append(f"`gradconform check` compares without {' and '.join(missing)}.")
+    else:
+        lines.append("Everything is here: try `gradconform check`.")
+    return "\n".join(lines)
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "version unknown"

@@ -1,0 +1,206 @@
+"""From a failure to a finding: the smallest case put into words, with what else is known of it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gradconform.case import Case
+from gradconform.conformance.checks import CHECKS
+from gradconform.conformance.compare import Comparison, Kind
+from gradconform.conformance.examples import Draw, Example
+from gradconform.conformance.implementations import Implementation
+from gradconform.conformance.judge import Judgement, judge
+from gradconform.conformance.results import Finding, spelled
+from gradconform.conformance.situation import Situation
+from gradconform.network import Network
+
+Evidence = tuple[float | None, int, int]
+"""For one failing case: yours / expected if constant, the number of samples and of outputs."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a generated case came from: an example of the run's `chunk`-th chunk, and which of its draws."""
+
+    chunk: int
+    example: Example
+    draw: Draw
+
+
+@dataclass
+class Failure:
+    """One implementation that failed on one case; `numbers` says in words where the case's numbers came from."""
+
+    implementation: Implementation
+    dtype: str
+    situation: Situation
+    judgement: Judgement
+    numbers: str
+    origin: Origin | None = None
+    evidence: list[Evidence] = field(default_factory=list)
+
+    @property
+    def case(self) -> Case:
+        """The case itself."""
+        return self.situation.case
+
+    @property
+    def root(self) -> Comparison:
+        """The failed comparison that is closest to the cause."""
+        assert self.judgement.root is not None  # noqa: S101 - a failure has one
+        return self.judgement.root
+
+    @property
+    def headline(self) -> str:
+        """The one sentence that a summary shows."""
+        return f"{self.implementation.name}   {sentence(self.root)}"
+
+
+def sentence(root: Comparison) -> str:
+    """Return what is wrong, in one sentence."""
+    check = CHECKS.get(root.check)
+    if root.kind is Kind.WRONG and root.worst is not None:
+        if check is not None and check.relation:
+            return f"{root.path} breaks {root.check}: {root.worst.ratio:.1e} x what rounding can explain"
+        return f"{root.path} is wrong: {root.worst.ratio:.1e} x what rounding can explain"
+    if root.kind is Kind.NONFINITE and root.worst is not None:
+        return f"{root.path} is not finite: {root.worst.actual} where {root.worst.expected:.6g} is expected"
+    if root.check == "call":
+        return f"{root.path}: {root.detail}" if root.kind is not Kind.CRASHED else f"raised {root.detail}"
+    return f"{root.path} {root.kind.value}: {root.detail}"
+
+
+def finding_of(failure: Failure, command: str, witnesses: Sequence[Implementation]) -> Finding:
+    """Return the finding of a failure; witnesses are asked for the same case, and their agreement is reported."""
+    root, case = failure.root, failure.case
+    failed = list(dict.fromkeys(entry.path for entry in failure.judgement.failures if not _relation(entry)))
+    passed = [entry.path for entry in failure.judgement.comparisons if entry.passed and not _relation(entry)]
+    agreeing, disagreeing = _votes(failure, witnesses)
+    finding = Finding(
+        id=_identity(failure, case),
+        implementation=failure.implementation.name,
+        check=root.check,
+        kind=root.kind.name,
+        path=root.path,
+        sentence=sentence(root),
+        dtype=failure.dtype,
+        network=case.network,
+        notation=str(case.network),
+        rows=case.batch.rows,
+        numbers=failure.numbers,
+        factor=root.factor,
+        factor_name=factor_name(failure.evidence),
+        failing_cases=max(1, len(failure.evidence)),
+        wrong=failed,
+        right=[path for path in dict.fromkeys(passed) if path not in failed],
+        agreeing=agreeing,
+        disagreeing=disagreeing,
+        place=place_of(root, case.network, failure.judgement.comparisons),
+        detail=root.detail,
+        command=command,
+        case=_arrays(case),
+    )
+    if root.worst is not None:
+        finding.index = list(root.worst.index)
+        finding.actual, finding.expected = spelled(root.worst.actual), spelled(root.worst.expected)
+        finding.error, finding.bound = spelled(root.worst.error), spelled(root.worst.bound)
+        finding.ratio = spelled(root.worst.ratio)
+    return finding
+
+
+def place_of(root: Comparison, network: Network, comparisons: Sequence[Comparison]) -> str:
+    """Return which pass of which layer the error enters in, as far as what is right around it tells; else nothing."""
+    right = {comparison.path for comparison in comparisons if comparison.passed}
+    last = len(network.layers) - 1
+
+    def layer(index: int) -> str:
+        return f"layers[{index}], {type(network.layers[index]).__name__}"
+
+    def delta(index: int) -> str:
+        return "output delta" if index == last else f"delta {index}"
+
+    if root.check == "outputs":
+        return f"the forward pass of {layer(int(root.path.split()[-1]))}"
+    if root.check == "loss":
+        return f"the cost, {type(network.loss).__name__}" + (
+            ": its input is right" if f"output {last}" in right else ""
+        )
+    if root.check == "output-delta" and "loss" in right:
+        return f"the gradient of the cost, {type(network.loss).__name__}: the cost itself is right"
+    if root.check in {"deltas", "input"}:
+        below = -1 if root.check == "input" else int(root.path.split()[-1])
+        if delta(below + 1) in right:
+            return f"the backward pass of {layer(below + 1)}: {delta(below + 1)} above it is right"
+    if root.check == "parameters" and root.path.partition(".")[0].isdigit():
+        index = int(root.path.partition(".")[0])
+        if index <= last and delta(index) in right:
+            return f"the backward pass of {layer(index)}: {delta(index)}, which it gets, is right"
+    return ""
+
+
+def factor_name(evidence: Sequence[Evidence]) -> str:
+    """Return the name of the factor between yours and expected, if one explains every failing case and no other does.
+
+    A name that speaks of the batch or the classes needs cases with different numbers of them.
+    """
+    known = [(factor, rows, classes) for factor, rows, classes in evidence if factor is not None]
+    if not known or len(known) < len(evidence):
+        return ""
+    named: dict[str, Callable[[int, int], float]] = {
+        "batch": lambda rows, classes: rows,
+        "1/batch": lambda rows, classes: 1 / rows,
+        "outputs": lambda rows, classes: classes,
+        "1/outputs": lambda rows, classes: 1 / classes,
+        "batch x outputs": lambda rows, classes: rows * classes,
+        "1/(batch x outputs)": lambda rows, classes: 1 / (rows * classes),
+        "2": lambda rows, classes: 2,
+        "1/2": lambda rows, classes: 0.5,
+        "-1": lambda rows, classes: -1,
+        "0": lambda rows, classes: 0,
+    }
+    fitting = [
+        name
+        for name, value in named.items()
+        if all(math.isclose(factor, value(rows, classes), rel_tol=1e-5) for factor, rows, classes in known)
+    ]
+    return fitting[0] if len(fitting) == 1 else ""
+
+
+def _relation(comparison: Comparison) -> bool:
+    check = CHECKS.get(comparison.check)
+    return check is not None and check.relation
+
+
+def _votes(failure: Failure, witnesses: Sequence[Implementation]) -> tuple[list[str], list[str]]:
+    """Return the witnesses that agree with the reference in this case, and those that do not."""
+    agreeing: list[str] = []
+    disagreeing: list[str] = []
+    agreement = [check for check in CHECKS.values() if not check.relation]
+    for witness in witnesses:
+        judgement = judge(witness, failure.situation, agreement)
+        if judgement.unsupported is None:
+            (disagreeing if judgement.failures else agreeing).append(witness.name)
+    return agreeing, disagreeing
+
+
+def _identity(failure: Failure, case: Case) -> str:
+    text = [failure.implementation.name, failure.root.check, failure.root.path, str(case.network)]
+    digest = hashlib.sha256("\n".join(text).encode())
+    for array in [*case.parameters.values(), case.batch.inputs, case.batch.targets]:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:8]
+
+
+def _arrays(case: Case) -> dict[str, object]:
+    """Return the numbers of a case as nested lists."""
+    batch = {
+        name: array.tolist()
+        for name in ("inputs", "targets", "class_weights", "cotangent")
+        if (array := getattr(case.batch, name)) is not None
+    }
+    return {"parameters": {path: array.tolist() for path, array in case.parameters.items()}, "batch": batch}

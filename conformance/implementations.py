@@ -1,0 +1,173 @@
+"""Who computes gradients: the reference, the adapters that are installed, and what a user names."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradconform.adapters
+from gradconform.adapters.deviations import described
+from gradconform.case import Batch, Parameters
+from gradconform.errors import InvalidInput, NotInstalled
+from gradconform.network import Network
+
+DTYPES = ("float64", "float32")
+REFERENCE = "reference"
+ENTRY_POINTS = "gradconform.adapters"
+
+Compute = Callable[[Network, Parameters, Batch], Any]
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """Something that computes gradients, under the name by which the user knows it.
+
+    `gradients(network, parameters, batch)` returns `{path: array}` or `gradconform.Gradients`, and raises
+    `NotImplementedError` for what it does not support.
+    """
+
+    name: str
+    gradients: Compute
+    version: str | None = None
+    dtypes: tuple[str, ...] = ("float64",)
+
+    @property
+    def title(self) -> str:
+        """Name and version."""
+        return f"{self.name} {self.version}" if self.version else self.name
+
+    def described(self, network: Network) -> Network:
+        """Return the network that the implementation computes by its documented design."""
+        return described(self.name, network)
+
+
+def adapter_names() -> list[str]:
+    """Return the names of all adapters, their frameworks installed or not."""
+    modules = {module.name for module in pkgutil.iter_modules(gradconform.adapters.__path__)} - {"deviations"}
+    others = {point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+    # torch must be imported before jax, whose libraries it otherwise finds loaded
+    return sorted(modules | others, key=lambda name: (name != "torch", name))
+
+
+def is_installed(name: str) -> bool:
+    """Return whether an adapter's framework, which shares its name, can be imported; nothing is imported."""
+    if name in {point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}:
+        return True
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ValueError:  # an entry of sys.modules that says: blocked
+        return False
+
+
+def installed() -> list[Implementation]:
+    """Return the adapters whose frameworks are installed."""
+    return [adapter(name) for name in adapter_names() if is_installed(name)]
+
+
+def adapter(name: str) -> Implementation:
+    """Return the adapter of a framework; raises `NotInstalled` with the command that installs it."""
+    points = {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+    try:
+        module = points[name].load() if name in points else importlib.import_module(f"gradconform.adapters.{name}")
+    except ImportError as error:
+        hint = f"pip install 'gradconform[{name}]'" if name not in points else f"its adapter says: {error}"
+        if name not in points and is_installed(name):
+            hint = f"importing it says: {error}"
+        raise NotInstalled(f"{name} cannot be used: {hint}") from error
+    version = module.version() if hasattr(module, "version") else None
+    return Implementation(name, module.gradients, version, DTYPES)
+
+
+def reference() -> Implementation:
+    """Return the NumPy reference as an implementation like any other."""
+    import numpy as np
+
+    from gradconform.reference.backpropagation import gradients
+
+    return Implementation(REFERENCE, gradients, f"numpy {np.__version__}", DTYPES)
+
+
+def resolve(target: str) -> Implementation:
+    """Return what the user calls `target`: `reference`, an adapter, `file.py:object` or `package.module:object`.
+
+    Raises `InvalidInput` or `NotInstalled`, one line that names the target.
+    """
+    if target == REFERENCE:
+        return reference()
+    if target in adapter_names():
+        return adapter(target)
+    place, colon, name = target.rpartition(":")
+    if not colon or not place or not name:
+        known = ", ".join([REFERENCE, *adapter_names()])
+        raise InvalidInput(f"target {target!r}: expected {known}, FILE.py:FUNCTION or MODULE:FUNCTION")
+    module = _load_file(place) if place.endswith(".py") else _load_module(place, target)
+    if not hasattr(module, name):
+        close = difflib.get_close_matches(name, [known for known in vars(module) if not known.startswith("_")], 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise InvalidInput(f"target {target!r}: {place} has no {name!r}{hint}")
+    return of(getattr(module, name), target)
+
+
+def of(candidate: object, name: str | None = None) -> Implementation:
+    """Return a function, or an object with a `gradients` method, as an implementation."""
+    if isinstance(candidate, Implementation):
+        return candidate
+    if isinstance(candidate, str):
+        return resolve(candidate)
+    compute = getattr(candidate, "gradients", candidate)
+    name = name or str(getattr(candidate, "__name__", type(candidate).__name__))
+    if not callable(compute):
+        raise InvalidInput(f"target {name!r}: expected a function gradients(network, parameters, batch)")
+    return Implementation(name, compute)
+
+
+def _load_file(place: str) -> Any:
+    path = Path(place)
+    if not path.is_file():
+        raise InvalidInput(f"{place}: no such file")
+    spec = importlib.util.spec_from_file_location(f"_gradconform_target_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise InvalidInput(f"{place}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    # its neighbours are importable, as when the file is run
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        line = _line_of(error, path)
+        raise InvalidInput(f"{place}{line}: {type(error).__name__}: {_first_line(error)}") from error
+    finally:
+        sys.path.remove(str(path.resolve().parent))
+    return module
+
+
+def _load_module(place: str, target: str) -> Any:
+    try:
+        return importlib.import_module(place)
+    except Exception as error:
+        raise InvalidInput(f"target {target!r}: {type(error).__name__}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
+
+
+def _line_of(error: Exception, path: Path) -> str:
+    """Return `:LINE`, where in the user's file an exception came from."""
+    if isinstance(error, SyntaxError) and error.lineno:
+        return f":{error.lineno}"
+    trace, line = error.__traceback__, ""
+    while trace is not None:
+        if Path(trace.tb_frame.f_code.co_filename) == path:
+            line = f":{trace.tb_lineno}"
+        trace = trace.tb_next
+    return line

@@ -1,0 +1,65 @@
+"""Judging one implementation in one situation: which checks ran, what they compared, and what failed first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gradconform.conformance.checks import Check
+from gradconform.conformance.compare import Comparison, Kind
+from gradconform.conformance.implementations import Implementation
+from gradconform.conformance.situation import CallFailed, Situation, Subject
+from gradconform.network import Network
+
+
+@dataclass
+class Judgement:
+    """What was compared. `unsupported` is the implementation's own sentence, where it does not support the case."""
+
+    comparisons: list[Comparison] = field(default_factory=list)
+    unsupported: str | None = None
+
+    @property
+    def failures(self) -> list[Comparison]:
+        """All failed comparisons, closest to the cause first."""
+        return [comparison for comparison in self.comparisons if not comparison.passed]
+
+    @property
+    def root(self) -> Comparison | None:
+        """The failed comparison that is closest to the cause."""
+        return next(iter(self.failures), None)
+
+
+def judge(
+    implementation: Implementation, situation: Situation, checks: Sequence[Check], *, relations: bool = True
+) -> Judgement:
+    """Return the judgement of `checks`, in their order. Relations need arrays of the right names and shapes."""
+    judgement = Judgement()
+    subject = Subject(implementation, situation)
+    try:
+        for check in checks:
+            if check.relation and (not relations or any(_unusable(failure) for failure in judgement.failures)):
+                continue
+            judgement.comparisons += check.run(subject)
+    except CallFailed as failure:
+        judgement.comparisons.append(failure.comparison)
+    except NotImplementedError as error:
+        judgement.unsupported = (str(error).splitlines() or ["it raised NotImplementedError"])[0]
+    return judgement
+
+
+def key_of(implementation: Implementation, network: Network, root: Comparison) -> tuple[str, ...]:
+    """Return what makes two failures the same bug: who, which check, which kind, which parameter of which layer."""
+    place, _, name = root.path.rpartition(".")
+    if place.isdigit() and int(place) < len(network.layers):
+        name = f"{type(network.layers[int(place)]).__name__}.{name}"
+    elif root.check in {"outputs", "deltas"}:
+        index = int(root.path.split()[-1]) + (root.check == "deltas")
+        name = f"{root.check} {type(network.layers[index]).__name__}"
+    elif root.check in {"loss", "output-delta"}:
+        name = f"{root.check} {type(network.loss).__name__}"
+    return (implementation.name, root.check, root.kind.name, name)
+
+
+def _unusable(failure: Comparison) -> bool:
+    return failure.kind not in {Kind.PASS, Kind.WRONG}

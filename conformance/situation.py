@@ -1,0 +1,112 @@
+"""A case with its variations, and what is expected of each: computed once, shared by all implementations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from gradconform.case import Case, Gradients
+from gradconform.conformance.compare import Comparison, Kind
+from gradconform.conformance.implementations import Implementation
+from gradconform.network import Network
+from gradconform.reference.bounds import Expected, expected
+
+
+class Situation:
+    """A case, the expected gradients of it, and the variations of it that relations ask for."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self._expected: dict[Network, Expected] = {}
+        self._variations: dict[str, Situation | None] = {}
+
+    def expected(self, implementation: Implementation) -> Expected:
+        """Return what the implementation, by its documented design, is to compute."""
+        network = implementation.described(self.case.network)
+        if network not in self._expected:
+            self._expected[network] = expected(network, self.case.parameters, self.case.batch)
+        return self._expected[network]
+
+    def vary(self, name: str, make: Callable[[Case], Case | None]) -> Situation | None:
+        """Return the variation `name`, made once; None where the case has none."""
+        if name not in self._variations:
+            case = make(self.case)
+            self._variations[name] = None if case is None else Situation(case)
+        return self._variations[name]
+
+
+class CallFailed(Exception):
+    """An implementation did not give gradients; `comparison` tells how."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        super().__init__(comparison.detail)
+        self.comparison = comparison
+
+
+class Subject:
+    """One implementation in one situation. Each variation is computed once, when a check asks for it."""
+
+    def __init__(self, implementation: Implementation, situation: Situation) -> None:
+        self.implementation = implementation
+        self.situation = situation
+        self._computed: dict[int, Gradients[Any]] = {}
+
+    @property
+    def case(self) -> Case:
+        """The case itself."""
+        return self.situation.case
+
+    def expected(self, situation: Situation | None = None) -> Gradients[Any]:
+        """Return the bounded gradients of the case or of a variation."""
+        return (situation or self.situation).expected(self.implementation).gradients
+
+    def actual(self, situation: Situation | None = None) -> Gradients[Any]:
+        """Return what the implementation computes for the case or for a variation.
+
+        Raises `CallFailed` where it raises, and `NotImplementedError` where it says that it does not support it.
+        """
+        situation = situation or self.situation
+        if id(situation) not in self._computed:
+            gradients = self._call(situation.case)
+            if situation is not self.situation:
+                _require_shapes(situation.case, gradients)
+            self._computed[id(situation)] = gradients
+        return self._computed[id(situation)]
+
+    def _call(self, case: Case) -> Gradients[Any]:
+        try:
+            result = self.implementation.gradients(case.network, case.parameters, case.batch)
+        except NotImplementedError:
+            raise
+        except Exception as error:
+            kind = Kind.MUTATED if isinstance(error, ValueError) and "read-only" in str(error) else Kind.CRASHED
+            text = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}{_place(error)}"
+            raise CallFailed(Comparison("call", "gradients", kind, detail=text)) from error
+        if isinstance(result, Gradients):
+            return result
+        if isinstance(result, Mapping):
+            return Gradients(result)
+        expected = ", ".join(case.network.parameters()) or "no parameters"
+        detail = f"expected a dictionary of arrays with {expected}; got {type(result).__name__}"
+        raise CallFailed(Comparison("call", "what was returned", Kind.NAME, detail=detail))
+
+
+def _require_shapes(case: Case, gradients: Gradients[Any]) -> None:
+    """Raise `CallFailed` where a variation's gradients cannot be held against the case's; the case itself could be."""
+    for path, shape in case.network.parameters().items():
+        given = gradients.parameters.get(path)
+        found = None if given is None else np.shape(given)
+        if found != shape:
+            detail = f"expected shape {shape} for a batch of {case.batch.rows}, got {found}"
+            raise CallFailed(Comparison("call", path, Kind.SHAPE, detail=detail))
+
+
+def _place(error: Exception) -> str:
+    """Return where in the candidate's own code an exception came from."""
+    trace = error.__traceback__
+    if trace is None or trace.tb_next is None:
+        return ""
+    last = trace.tb_next
+    return f" (line {last.tb_lineno} of {last.tb_frame.f_code.co_name})"

@@ -1,0 +1,82 @@
+"""Writing to the terminal: results on stdout, progress on stderr, colour and movement only where they are wanted."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+from rich.text import Text
+
+from gradconform.errors import InvalidInput
+
+COLOURS = {
+    "PASSED": "bold green",
+    "FAILED": "bold red",
+    "NOTHING COMPARED": "bold yellow",
+    "INTERRUPTED": "bold yellow",
+}
+EVERY_SECONDS = 10.0
+"""How often a line of progress is written where there is no terminal."""
+
+
+def say(text: str) -> None:
+    """Print a text to stdout as it is, its verdict words coloured where colour is shown."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    for line in text.splitlines():
+        coloured = Text(line)
+        for word, style in COLOURS.items():
+            if line.startswith(word):
+                coloured.stylize(style, 0, len(word))
+        console.print(coloured, soft_wrap=True)
+
+
+def write(place: str, content: bytes) -> None:
+    """Write a file; raises `InvalidInput` that names it."""
+    try:
+        Path(place).write_bytes(content)
+    except OSError as error:
+        raise InvalidInput(f"{place}: cannot be written: {error.strerror}") from None
+
+
+class Progress:
+    """How far a run is: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True, highlight=False)
+        self._bar: Bar | None = None
+        if console.is_terminal and console.is_interactive:
+            columns = (TextColumn("comparing"), BarColumn(), MofNCompleteColumn(), TextColumn("networks"))
+            self._bar = Bar(*columns, TimeElapsedColumn(), console=console, transient=True)
+            self._task = self._bar.add_task("networks", total=None)
+        self._said = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, done: int, total: int) -> None:
+        """Show that `done` of `total` networks are compared."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total)
+        elif time.monotonic() - self._said > EVERY_SECONDS:
+            self._said = time.monotonic()
+            self.tell(f"{done:,} of {total:,} networks compared")
+
+    def tell(self, line: str) -> None:
+        """Write one line between the progress."""
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, soft_wrap=True)
+        else:
+            print(f"gradconform: {line}", file=sys.stderr, flush=True)  # noqa: T201 - progress goes to stderr
