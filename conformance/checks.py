@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gradconform.case import Array, Case
-from gradconform.conformance.compare import Comparison, compare_array, compare_named, compare_values
+from gradconform.conformance.compare import Comparison, Kind, compare_array, compare_named, compare_values
 from gradconform.conformance.situation import Situation, Subject
 from gradconform.layers import Dense
 from gradconform.losses import SoftmaxCrossEntropy
@@ -105,6 +105,9 @@ def _delta_rows(subject: Subject) -> list[Comparison]:
         return []
     delta = subject.actual().deltas.get(last)
     if delta is not None:
+        found = compare_array("delta-rows", "output delta", subject.expected().deltas[last], delta)
+        if found.kind not in {Kind.PASS, Kind.WRONG}:
+            return [found]
         return [_relate("delta-rows", "output delta", delta, 0 * delta, subject.expected().deltas[last], axis=1)]
     bias = subject.actual().parameters.get(f"{last}.bias")
     if bias is None:

@@ -7,6 +7,7 @@ Nothing heavy is imported before a command runs: `--help` answers without NumPy,
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
@@ -110,8 +111,10 @@ def check(
     from gradconform.conformance.terminal import say, write
     from gradconform.conformance.training import read_training
 
-    if learning_rate <= 0:
-        raise InvalidInput(f"--learning-rate must be above 0, got {learning_rate:g}")
+    if json_file is not None and not Path(json_file).absolute().parent.is_dir():
+        raise InvalidInput(f"{json_file}: no such folder")
+    if not 0 < learning_rate < math.inf:
+        raise InvalidInput(f"--learning-rate must be a number above 0, got {learning_rate:g}")
     if seed is None:
         seed = CI_SEED if profile == "ci" else int.from_bytes(os.urandom(4), "big")
     chosen_network = None if network is None else _network(network)
@@ -128,9 +131,9 @@ def check(
         command=_again(seed),
     )
     result = _run(plan, training)
+    say(str(result))
     if json_file is not None:
         write(json_file, result.to_json())
-    say(str(result))
     sys.exit(result.exit_code)
 
 

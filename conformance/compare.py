@@ -40,6 +40,18 @@ class Element:
 
 
 @dataclass(frozen=True)
+class Factor:
+    """The constant by which a whole array is off, and how far rounding leaves it uncertain."""
+
+    value: float
+    uncertainty: float
+
+    def may_be(self, constant: float) -> bool:
+        """Return whether the factor is `constant`, as far as can be told."""
+        return abs(self.value - constant) <= self.uncertainty + 1e-6 * abs(constant)
+
+
+@dataclass(frozen=True)
 class Comparison:
     """One array held against its bounds.
 
@@ -55,7 +67,7 @@ class Comparison:
     unknown: int = 0
     worst: Element | None = None
     detail: str = ""
-    factor: float | None = None
+    factor: Factor | None = None
 
     @property
     def passed(self) -> bool:
@@ -74,7 +86,10 @@ def compare_array(check: str, path: str, expected: Bounded, actual: object) -> C
     try:
         array = np.asarray(actual)
     except ValueError as error:  # a ragged list
-        return Comparison(check, path, Kind.SHAPE, detail=f"expected an array of shape {shape}: {error}")
+        return Comparison(check, path, Kind.SHAPE, detail=f"expected an array of shape {shape}: {first_line(error)}")
+    except Exception as error:  # a tensor that cannot be converted says why in its framework's words
+        detail = f"expected {dtype} numbers, got {type(actual).__name__}: {first_line(error)}"
+        return Comparison(check, path, Kind.DTYPE, detail=detail)
     if array.dtype.kind not in "fiu":
         return Comparison(check, path, Kind.DTYPE, detail=f"expected {dtype} numbers, got {array.dtype}")
     if array.shape != shape:
@@ -145,7 +160,12 @@ def _worst(array: Array, expected: Bounded, difference: Array, bound: Array, rat
     )
 
 
-def _factor(array: Array, expected: Bounded) -> float | None:
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message."""
+    return (str(error).splitlines() or [""])[0]
+
+
+def _factor(array: Array, expected: Bounded) -> Factor | None:
     """Return actual / expected, if it is the same within the bounds in every element that can tell."""
     with np.errstate(all="ignore"):
         telling = np.isfinite(expected.error) & (expected.size > 0)
@@ -154,10 +174,9 @@ def _factor(array: Array, expected: Bounded) -> float | None:
         value = expected.value.astype(np.float64)
         largest = np.unravel_index(int(np.argmax(np.where(telling, expected.size, 0))), value.shape)
         factor = float(array[largest] / value[largest])
-        slack = (
-            4
-            * allowance(expected)
-            * (expected.error + expected.error[largest] / expected.size[largest] * expected.size)
-        )
+        relative = 4 * allowance(expected) * float(expected.error[largest] / expected.size[largest])
+        slack = 4 * allowance(expected) * expected.error + relative * expected.size
         same = np.abs(array - factor * value) <= slack * max(1.0, abs(factor))
-    return factor if bool(np.all(same | ~np.isfinite(expected.error))) and np.isfinite(factor) else None
+    if not np.isfinite(factor) or not np.all(same | ~np.isfinite(expected.error)):
+        return None
+    return Factor(factor, relative * max(1.0, abs(factor)))

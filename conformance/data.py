@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,8 @@ class Data:
         """Return the data with every input column shifted and scaled to mean 0 and standard deviation 1."""
         spread = self.inputs.std(axis=0)
         inputs = (self.inputs - self.inputs.mean(axis=0)) / np.where(spread > 0, spread, 1)
+        # of a constant column rounding alone would be left
+        inputs[:, (self.inputs == self.inputs[0]).all(axis=0)] = 0
         return Data(inputs, self.labels, self.values, self.classes)
 
     def sample(self, rows: int, seed: int) -> Data:
@@ -100,9 +103,12 @@ def read_data(place: str) -> Data:
 def _read_csv(place: str) -> Data:
     try:
         with Path(place).open(newline="", encoding="utf-8-sig") as file:
-            rows = [(number, row) for number, row in enumerate(csv.reader(file), 1) if any(map(str.strip, row))]
+            reader = csv.reader(file)
+            rows = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InvalidInput(f"{place}: not a CSV file in UTF-8: {error}") from None
+    except OSError as error:
+        raise InvalidInput(f"{place}: cannot be read: {error.strerror}") from None
     if not rows:
         raise InvalidInput(f"{place}: the file is empty")
     header = [f"column {index}" for index in range(1, len(rows[0][1]) + 1)]
@@ -128,11 +134,13 @@ def _read_csv(place: str) -> Data:
 
 
 def _read_npz(place: str) -> Data:
+    if not zipfile.is_zipfile(place):
+        raise InvalidInput(f"{place}: not an NPZ file, which np.savez writes")
     try:
         with np.load(place, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("inputs", "targets") if name in file}
             names = ", ".join(file.files) or "nothing"
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise InvalidInput(f"{place}: not an NPZ file of plain arrays: {str(error).splitlines()[0]}") from None
     for name in ("inputs", "targets"):
         if name not in arrays:
@@ -146,7 +154,7 @@ def _read_npz(place: str) -> Data:
     inputs, targets = arrays["inputs"].astype(float), arrays["targets"]
     if inputs.ndim != 2 or not inputs.size:
         raise InvalidInput(f"{place}: inputs: expected shape (N, width), got {inputs.shape}")
-    if targets.ndim not in {1, 2} or len(targets) != len(inputs):
+    if targets.ndim not in {1, 2} or len(targets) != len(inputs) or not targets.size:
         raise InvalidInput(f"{place}: targets: expected {len(inputs)} rows as the inputs, got shape {targets.shape}")
     return _data(place, inputs, targets)
 

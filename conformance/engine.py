@@ -59,6 +59,12 @@ class Plan:
     progress: Progress = lambda done, total: None
     notify: Callable[[str], None] = lambda line: None
 
+    def examples(self) -> st.SearchStrategy[Example]:
+        """Return the strategy of what every implementation says that it takes."""
+        labels = [kind for kind in known.LABELS if all(kind in entry.labels for entry in self.implementations)]
+        weights = all(entry.class_weights for entry in self.implementations)
+        return examples(self.networks, labels=labels or known.LABELS[:1], class_weights=weights)
+
     def dtypes_of(self, implementation: Implementation) -> Sequence[str]:
         """Return the dtypes in which an implementation is checked: those asked for, else those it declares."""
         return implementation.dtypes if self.dtypes is None else self.dtypes
@@ -83,6 +89,8 @@ def check(
 
     Raises `InvalidInput` or `NotInstalled` for arguments that cannot be used.
     """
+    if type(max_examples) is not int or max_examples < 1:
+        raise InvalidInput(f"max_examples: expected an integer of at least 1, got {max_examples!r}")
     chosen = [known.of(candidate) for candidate in candidates] if candidates else known.installed()
     return run(
         Plan(
@@ -100,9 +108,14 @@ def network_strategy(networks: Networks | None) -> st.SearchStrategy[Network] | 
     """Return a strategy of the given networks; None for all that the vocabulary has."""
     if networks is None or isinstance(networks, st.SearchStrategy):
         return networks
+    if not isinstance(networks, Network | str | Iterable):
+        raise InvalidInput(f"networks: expected networks, notation or a strategy, got {networks!r}")
     several = [networks] if isinstance(networks, Network | str) else list(networks)
     if not several:
         raise InvalidInput("networks: expected at least one")
+    for network in several:
+        if not isinstance(network, Network | str):
+            raise InvalidInput(f"networks: expected networks or notation, got {network!r}")
     return st.sampled_from([parse(network) if isinstance(network, str) else network for network in several])
 
 
@@ -222,7 +235,7 @@ class Record:
         first = self.failures.setdefault(key_of(failure.implementation, case.network, failure.root), failure)
         first.evidence.append((failure.root.factor, case.batch.rows, case.network.widths[-1]))
         if first is failure:
-            self.plan.notify(failure.headline)
+            self.plan.notify(f"first failing case, being made smaller: {failure.headline}")
 
     def _finding(self, failure: Failure) -> Finding:
         smallest = shrink(self.plan, failure)
@@ -270,7 +283,7 @@ def _shrink_rows(plan: Plan, failure: Failure) -> Failure:
     key = key_of(failure.implementation, failure.case.network, failure.root)
     until = time.monotonic() + plan.shrink_seconds
     for size in (1, 2):
-        for row in range(batch.rows - size):
+        for row in range(batch.rows - size + 1 if size < batch.rows else 0):
             if time.monotonic() > until:
                 return failure
             situation = Situation(replace(failure.case, batch=batch.take(slice(row, row + size))))
@@ -293,7 +306,7 @@ def _shrink_example(plan: Plan, failure: Failure, origin: Origin) -> Failure:
     reached = False
     until = time.monotonic() + plan.shrink_seconds
 
-    class Again(Exception):
+    class Again(Enough):
         pass
 
     def same(example: Example) -> None:
@@ -335,7 +348,19 @@ def draw(plan: Plan, chunk: int, phases: list[Phase], function: Callable[[Exampl
         print_blob=False,
     )
 
-    def test(example: Any) -> None:
-        function(example)
+    broken: list[Exception] = []
 
-    seed(f"{plan.seed}/{chunk}")(configured(given(examples(plan.networks))(test)))()
+    def test(example: Any) -> None:
+        if broken:
+            return
+        try:
+            function(example)
+        except Enough:
+            raise
+        except Exception as error:
+            # Hypothesis would try again, which a run with its counts is not made for
+            broken.append(error)
+
+    seed(f"{plan.seed}/{chunk}")(configured(given(plan.examples())(test)))()
+    if broken:
+        raise broken[0]

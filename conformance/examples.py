@@ -66,7 +66,7 @@ class Example:
 
         batch = Batch(
             hand_out(numbers.inputs),
-            targets if targets.dtype.kind == "i" else hand_out(targets),
+            lay_out(targets, self.layout) if targets.dtype.kind == "i" else hand_out(targets),
             None if weights is None else hand_out(weights),
             None if cotangent is None else hand_out(cotangent),
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from gradconform.case import Case
 from gradconform.conformance.checks import CHECKS
-from gradconform.conformance.compare import Comparison, Kind
+from gradconform.conformance.compare import Comparison, Factor, Kind
 from gradconform.conformance.examples import Draw, Example
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.judge import Judgement, judge
@@ -19,8 +18,8 @@ from gradconform.conformance.results import Finding, spelled
 from gradconform.conformance.situation import Situation
 from gradconform.network import Network
 
-Evidence = tuple[float | None, int, int]
-"""For one failing case: yours / expected if constant, the number of samples and of outputs."""
+Evidence = tuple[Factor | None, int, int]
+"""For one failing case: yours / expected if it is constant, the number of samples and of outputs."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def finding_of(failure: Failure, command: str, witnesses: Sequence[Implementatio
         notation=str(case.network),
         rows=case.batch.rows,
         numbers=failure.numbers,
-        factor=root.factor,
+        factor=None if root.factor is None else root.factor.value,
         factor_name=factor_name(failure.evidence),
         failing_cases=max(1, len(failure.evidence)),
         wrong=failed,
@@ -143,30 +142,30 @@ def place_of(root: Comparison, network: Network, comparisons: Sequence[Compariso
     return ""
 
 
-def factor_name(evidence: Sequence[Evidence]) -> str:
-    """Return the name of the factor between yours and expected, if one explains every failing case and no other does.
+NAMES: dict[str, Callable[[int, int], float]] = {
+    "batch": lambda rows, outputs: rows,
+    "1/batch": lambda rows, outputs: 1 / rows,
+    "outputs": lambda rows, outputs: outputs,
+    "1/outputs": lambda rows, outputs: 1 / outputs,
+    "batch x outputs": lambda rows, outputs: rows * outputs,
+    "1/(batch x outputs)": lambda rows, outputs: 1 / (rows * outputs),
+    "2": lambda rows, outputs: 2,
+    "1/2": lambda rows, outputs: 1 / 2,
+    "-1": lambda rows, outputs: -1,
+    "0": lambda rows, outputs: 0,
+}
+"""What yours / expected may be called, by the number of samples and of outputs."""
 
-    A name that speaks of the batch or the classes needs cases with different numbers of them.
+
+def factor_name(evidence: Sequence[Evidence]) -> str:
+    """Return the name of the factor between yours and expected, if it explains every failing case and no other does.
+
+    With one size of batch alone, 1/2 and 1/batch cannot be told apart: then it has no name.
     """
-    known = [(factor, rows, classes) for factor, rows, classes in evidence if factor is not None]
-    if not known or len(known) < len(evidence):
-        return ""
-    named: dict[str, Callable[[int, int], float]] = {
-        "batch": lambda rows, classes: rows,
-        "1/batch": lambda rows, classes: 1 / rows,
-        "outputs": lambda rows, classes: classes,
-        "1/outputs": lambda rows, classes: 1 / classes,
-        "batch x outputs": lambda rows, classes: rows * classes,
-        "1/(batch x outputs)": lambda rows, classes: 1 / (rows * classes),
-        "2": lambda rows, classes: 2,
-        "1/2": lambda rows, classes: 0.5,
-        "-1": lambda rows, classes: -1,
-        "0": lambda rows, classes: 0,
-    }
     fitting = [
         name
-        for name, value in named.items()
-        if all(math.isclose(factor, value(rows, classes), rel_tol=1e-5) for factor, rows, classes in known)
+        for name, value in NAMES.items()
+        if all(factor is not None and factor.may_be(value(rows, outputs)) for factor, rows, outputs in evidence)
     ]
     return fitting[0] if len(fitting) == 1 else ""
 

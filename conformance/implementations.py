@@ -11,15 +11,17 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import gradconform.adapters
 from gradconform.adapters.deviations import described
 from gradconform.case import Batch, Parameters
+from gradconform.conformance.examples import Labels
 from gradconform.errors import InvalidInput, NotInstalled
 from gradconform.network import Network
 
 DTYPES = ("float64", "float32")
+LABELS = get_args(Labels)
 REFERENCE = "reference"
 ENTRY_POINTS = "gradconform.adapters"
 
@@ -31,13 +33,16 @@ class Implementation:
     """Something that computes gradients, under the name by which the user knows it.
 
     `gradients(network, parameters, batch)` returns `{path: array}` or `gradconform.Gradients`, and raises
-    `NotImplementedError` for what it does not support.
+    `NotImplementedError` for what it does not support. What it declares is all that is drawn for it: its `dtypes`, the
+    kinds of `labels` that its cross entropies take, and whether they take `class_weights`.
     """
 
     name: str
     gradients: Compute
     version: str | None = None
-    dtypes: tuple[str, ...] = ("float64",)
+    dtypes: tuple[str, ...] = DTYPES
+    labels: tuple[str, ...] = LABELS
+    class_weights: bool = True
 
     @property
     def title(self) -> str:
@@ -63,7 +68,7 @@ def is_installed(name: str) -> bool:
         return True
     try:
         return importlib.util.find_spec(name) is not None
-    except ValueError:  # an entry of sys.modules that says: blocked
+    except (ImportError, ValueError):  # blocked by an import hook, or by an entry of sys.modules
         return False
 
 
@@ -83,7 +88,7 @@ def adapter(name: str) -> Implementation:
             hint = f"importing it says: {error}"
         raise NotInstalled(f"{name} cannot be used: {hint}") from error
     version = module.version() if hasattr(module, "version") else None
-    return Implementation(name, module.gradients, version, DTYPES)
+    return Implementation(name, module.gradients, version)
 
 
 def reference() -> Implementation:
@@ -92,7 +97,7 @@ def reference() -> Implementation:
 
     from gradconform.reference.backpropagation import gradients
 
-    return Implementation(REFERENCE, gradients, f"numpy {np.__version__}", DTYPES)
+    return Implementation(REFERENCE, gradients, f"numpy {np.__version__}")
 
 
 def resolve(target: str) -> Implementation:
@@ -105,6 +110,8 @@ def resolve(target: str) -> Implementation:
     if target in adapter_names():
         return adapter(target)
     place, colon, name = target.rpartition(":")
+    if target.endswith(".py") and Path(target).is_file():
+        raise InvalidInput(f"target {target!r}: which function? Write it as {target}:gradients")
     if not colon or not place or not name:
         known = ", ".join([REFERENCE, *adapter_names()])
         raise InvalidInput(f"target {target!r}: expected {known}, FILE.py:FUNCTION or MODULE:FUNCTION")
@@ -117,7 +124,11 @@ def resolve(target: str) -> Implementation:
 
 
 def of(candidate: object, name: str | None = None) -> Implementation:
-    """Return a function, or an object with a `gradients` method, as an implementation."""
+    """Return a function, or an object with a `gradients` method, as an implementation.
+
+    Its attributes `dtypes`, `labels` and `class_weights` declare what it supports. Without them that is float64 and
+    integer labels without class weights, as a network written by hand has them.
+    """
     if isinstance(candidate, Implementation):
         return candidate
     if isinstance(candidate, str):
@@ -126,11 +137,27 @@ def of(candidate: object, name: str | None = None) -> Implementation:
     name = name or str(getattr(candidate, "__name__", type(candidate).__name__))
     if not callable(compute):
         raise InvalidInput(f"target {name!r}: expected a function gradients(network, parameters, batch)")
-    return Implementation(name, compute)
+    return Implementation(
+        name,
+        compute,
+        dtypes=_declared(name, candidate, "dtypes", DTYPES),
+        labels=_declared(name, candidate, "labels", LABELS),
+        class_weights=bool(getattr(candidate, "class_weights", False)),
+    )
+
+
+def _declared(target: str, candidate: object, attribute: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what a candidate declares of what is known: by default the first of it alone."""
+    declared = getattr(candidate, attribute, known[:1])
+    declared = (declared,) if isinstance(declared, str) else tuple(declared)
+    for word in declared:
+        if word not in known:
+            raise InvalidInput(f"target {target!r}: {attribute} declares {word!r}; known: {', '.join(known)}")
+    return declared
 
 
 def _load_file(place: str) -> Any:
-    path = Path(place)
+    path = Path(place).resolve()
     if not path.is_file():
         raise InvalidInput(f"{place}: no such file")
     spec = importlib.util.spec_from_file_location(f"_gradconform_target_{path.stem}", path)
@@ -142,7 +169,7 @@ def _load_file(place: str) -> Any:
     sys.path.insert(0, str(path.resolve().parent))
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = _line_of(error, path)
         raise InvalidInput(f"{place}{line}: {type(error).__name__}: {_first_line(error)}") from error
     finally:
@@ -153,21 +180,21 @@ def _load_file(place: str) -> Any:
 def _load_module(place: str, target: str) -> Any:
     try:
         return importlib.import_module(place)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InvalidInput(f"target {target!r}: {type(error).__name__}: {_first_line(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [""])[0]
 
 
-def _line_of(error: Exception, path: Path) -> str:
+def _line_of(error: BaseException, path: Path) -> str:
     """Return `:LINE`, where in the user's file an exception came from."""
-    if isinstance(error, SyntaxError) and error.lineno:
+    if isinstance(error, SyntaxError) and error.lineno and error.filename == str(path.resolve()):
         return f":{error.lineno}"
     trace, line = error.__traceback__, ""
     while trace is not None:
-        if Path(trace.tb_frame.f_code.co_filename) == path:
+        if Path(trace.tb_frame.f_code.co_filename) == path.resolve():
             line = f":{trace.tb_lineno}"
         trace = trace.tb_next
     return line

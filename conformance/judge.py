@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from gradconform.conformance.checks import Check
 from gradconform.conformance.compare import Comparison, Kind
 from gradconform.conformance.implementations import Implementation
-from gradconform.conformance.situation import CallFailed, Situation, Subject
+from gradconform.conformance.situation import CallFailed, Situation, Subject, require_shapes
 from gradconform.network import Network
 
 
@@ -40,6 +40,8 @@ def judge(
         for check in checks:
             if check.relation and (not relations or any(_unusable(failure) for failure in judgement.failures)):
                 continue
+            if check.relation:
+                require_shapes(subject.case, subject.actual())
             judgement.comparisons += check.run(subject)
     except CallFailed as failure:
         judgement.comparisons.append(failure.comparison)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from gradconform.conformance.results import Finding, Number, Result, Tally
 
 WIDEST = 100
-LABEL = 19
+LABEL = 21
 """Columns of the labels at the left of a finding."""
 
 
@@ -20,7 +20,8 @@ def columns() -> int:
 
 def finding_text(finding: Finding) -> str:
     """Return the message of a finding: the first line alone tells who, where and how much."""
-    lines = [f"FAILED  {finding.implementation}   {finding.sentence}"]
+    # whole on any terminal: it is all that a summary shows
+    lines = _filled(f"FAILED  {finding.implementation}   {finding.sentence}", width=WIDEST)
 
     def say(label: str, text: str) -> None:
         lines.extend(_labelled(label, text))
@@ -67,7 +68,7 @@ def tally_text(tally: Tally) -> str:
     """Return what was compared of one implementation in one dtype, and where it came closest to its bound."""
     title = f"{tally.name} {tally.version}" if tally.version else tally.name
     counts = f"{tally.cases:,} networks, {tally.comparisons:,} comparisons of {tally.elements:,} elements"
-    text = [f"{title}  {tally.dtype}", f"  {counts}"]
+    text = [*_filled(f"{title}  {tally.dtype}"), *_filled(counts, "  ")]
     if tally.worst_at:
         worst = f"worst error/bound {tally.worst_ratio:.2g} at {tally.worst_at} of {tally.worst_network}"
         text += textwrap.wrap(worst, columns(), initial_indent="  ", subsequent_indent="    ")
@@ -97,6 +98,17 @@ def verdict_text(result: Result) -> str:
         "nothing compared": "NOTHING COMPARED  no implementation gave anything to compare",
     }[result.verdict]
     return textwrap.fill(f"{sentence}: {amount}", columns(), subsequent_indent="  ")
+
+
+def _filled(text: str, indent: str = "", width: int | None = None) -> list[str]:
+    return textwrap.wrap(
+        text,
+        width or columns(),
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _labelled(label: str, text: str) -> list[str]:

@@ -1,1 +1,101 @@
-"""stub"""
+"""The pytest plugin: options of the suite `pytest --pyargs gradconform.conformance`, and its counts in the summary.
+
+It is loaded into every pytest run where gradconform is installed, and does nothing there unless the suite's own items
+run. It imports neither NumPy nor a framework.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+COUNTS = "gradconform"
+"""The name of the user property that carries an item's counts, from an xdist worker too."""
+MAX_EXAMPLES = 10
+
+_counted = pytest.StashKey[Counter[str]]()
+_failed = pytest.StashKey[bool]()
+
+
+@dataclass
+class Options:
+    """What the suite's items are to do."""
+
+    targets: list[str] = field(default_factory=list)
+    dtypes: list[str] = field(default_factory=list)
+    max_examples: int = MAX_EXAMPLES
+
+
+asked = Options()
+"""What the running pytest was asked for. The suite's module reads it when it is collected."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the suite's options."""
+    group = parser.getgroup("gradconform", "conformance of gradients: pytest --pyargs gradconform.conformance")
+    group.addoption(
+        "--gradconform-implementations",
+        metavar="TARGET,...",
+        help="what is checked: reference, torch, jax, FILE.py:FUNCTION, MODULE:FUNCTION; default: installed frameworks",
+    )
+    group.addoption("--gradconform-dtypes", metavar="DTYPE,...", help="float64, float32; default: what each declares")
+    group.addoption(
+        "--gradconform-max-examples",
+        type=int,
+        metavar="N",
+        help=f"structures an item, each with several cases; default: {MAX_EXAMPLES}",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take the options over."""
+    asked.targets = _words(config.getoption("gradconform_implementations"))
+    asked.dtypes = _words(config.getoption("gradconform_dtypes"))
+    asked.max_examples = config.getoption("gradconform_max_examples") or MAX_EXAMPLES
+    config.stash[_counted] = Counter()
+    config.pluginmanager.register(_Summary(config), "gradconform-summary")
+
+
+@pytest.fixture
+def gradconform_counts(request: pytest.FixtureRequest) -> Iterator[Counter[str]]:
+    """Collect how many comparisons an item makes. An item that compares nothing fails."""
+    counts: Counter[str] = Counter()
+    yield counts
+    request.node.user_properties.append((COUNTS, dict(counts)))
+    if not counts and not request.node.stash.get(_failed, False):
+        pytest.fail("nothing was compared: the implementation supports none of the networks drawn", pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember that an item failed, so that one failure is not told as two."""
+    report = yield
+    item.stash[_failed] = item.stash.get(_failed, False) or report.failed
+    return report
+
+
+class _Summary:
+    """Adds up the counts of all items, and tells them at the end."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.counts = config.stash[_counted]
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "teardown":
+            for name, value in report.user_properties:
+                if name == COUNTS and isinstance(value, dict):
+                    self.counts.update(value)
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self.counts:
+            terminalreporter.section("gradconform")
+            for name, count in sorted(self.counts.items()):
+                terminalreporter.write_line(f"{name}: {count:,} comparisons")
+
+
+def _words(text: str | None) -> list[str]:
+    return [word.strip() for word in (text or "").split(",") if word.strip()]

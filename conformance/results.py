@@ -122,7 +122,7 @@ class Result(msgspec.Struct, kw_only=True):
 
     def to_json(self) -> bytes:
         """Return the result as JSON."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=1)
+        return msgspec.json.format(msgspec.json.encode(_spelled_out(msgspec.to_builtins(self))), indent=1)
 
     def __str__(self) -> str:
         from gradconform.conformance.message import result_text
@@ -135,3 +135,12 @@ def spelled(number: float) -> Number:
     if math.isfinite(number):
         return number
     return "NaN" if math.isnan(number) else ("Infinity" if number > 0 else "-Infinity")
+
+
+def _spelled_out(value: Any) -> Any:
+    """Return nested lists and dictionaries with every number such that JSON can hold it."""
+    if isinstance(value, dict):
+        return {key: _spelled_out(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_spelled_out(entry) for entry in value]
+    return spelled(value) if isinstance(value, float) else value

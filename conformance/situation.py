@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gradconform.case import Case, Gradients
-from gradconform.conformance.compare import Comparison, Kind
+from gradconform.conformance.compare import Comparison, Kind, first_line
 from gradconform.conformance.implementations import Implementation
 from gradconform.network import Network
 from gradconform.reference.bounds import Expected, expected
@@ -19,6 +19,10 @@ class Situation:
 
     def __init__(self, case: Case) -> None:
         self.case = case
+        for array in [*case.parameters.values(), *vars(case.batch).values()]:
+            if array is not None:
+                # one implementation's writes are not to reach the next
+                array.flags.writeable = False
         self._expected: dict[Network, Expected] = {}
         self._variations: dict[str, Situation | None] = {}
 
@@ -71,7 +75,7 @@ class Subject:
         if id(situation) not in self._computed:
             gradients = self._call(situation.case)
             if situation is not self.situation:
-                _require_shapes(situation.case, gradients)
+                require_shapes(situation.case, gradients)
             self._computed[id(situation)] = gradients
         return self._computed[id(situation)]
 
@@ -80,30 +84,39 @@ class Subject:
             result = self.implementation.gradients(case.network, case.parameters, case.batch)
         except NotImplementedError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             kind = Kind.MUTATED if isinstance(error, ValueError) and "read-only" in str(error) else Kind.CRASHED
-            text = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}{_place(error)}"
+            text = f"{type(error).__name__}: {first_line(error)}{_place(error)}"
             raise CallFailed(Comparison("call", "gradients", kind, detail=text)) from error
-        if isinstance(result, Gradients):
-            return result
         if isinstance(result, Mapping):
             return Gradients(result)
         expected = ", ".join(case.network.parameters()) or "no parameters"
-        detail = f"expected a dictionary of arrays with {expected}; got {type(result).__name__}"
-        raise CallFailed(Comparison("call", "what was returned", Kind.NAME, detail=detail))
+        if not isinstance(result, Gradients):
+            detail = f"expected a dictionary of arrays with {expected}; got {type(result).__name__}"
+            raise CallFailed(Comparison("call", "what was returned", Kind.NAME, detail=detail))
+        for name, keys in (("parameters", expected), ("deltas", "layer indices"), ("outputs", "layer indices")):
+            given = getattr(result, name)
+            if not isinstance(given, Mapping):
+                detail = f"expected a dictionary of arrays with {keys}; got {type(given).__name__}"
+                raise CallFailed(Comparison("call", name, Kind.NAME, detail=detail))
+        return result
 
 
-def _require_shapes(case: Case, gradients: Gradients[Any]) -> None:
-    """Raise `CallFailed` where a variation's gradients cannot be held against the case's; the case itself could be."""
+def require_shapes(case: Case, gradients: Gradients[Any]) -> None:
+    """Raise `CallFailed` where gradients cannot be held against those of a variation."""
     for path, shape in case.network.parameters().items():
         given = gradients.parameters.get(path)
-        found = None if given is None else np.shape(given)
+        try:
+            array = np.asarray(given)
+            found: object = None if given is None else array.shape if array.dtype.kind in "fiu" else array.dtype
+        except Exception as error:  # a ragged list, or a tensor that cannot be converted
+            found = f"{type(given).__name__}: {first_line(error)}"
         if found != shape:
             detail = f"expected shape {shape} for a batch of {case.batch.rows}, got {found}"
             raise CallFailed(Comparison("call", path, Kind.SHAPE, detail=detail))
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     """Return where in the candidate's own code an exception came from."""
     trace = error.__traceback__
     if trace is None or trace.tb_next is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, get_args
 
 from hypothesis import strategies as st
@@ -119,18 +120,27 @@ def networks(
 
 
 @st.composite
-def examples(draw: st.DrawFn, network: st.SearchStrategy[Network] | None = None) -> Example:
-    """Return a strategy of examples: a network, a batch and the numbers of several cases."""
+def examples(
+    draw: st.DrawFn,
+    network: st.SearchStrategy[Network] | None = None,
+    *,
+    labels: Sequence[Labels] = get_args(Labels),
+    class_weights: bool = True,
+) -> Example:
+    """Return a strategy of examples: a network, a batch and the numbers of several cases.
+
+    `labels`: the kinds that cross entropies are given. `class_weights`: whether some of them are given weights.
+    """
     chosen = draw(network if network is not None else networks())
-    weighted = isinstance(chosen.loss, SoftmaxCrossEntropy) and draw(st.booleans())
-    labels: Labels = "integer"
+    weighted = class_weights and isinstance(chosen.loss, SoftmaxCrossEntropy) and draw(st.booleans())
+    kind: Labels = "integer"
     if chosen.loss.labels == "classes" and getattr(chosen.loss, "ignore_index", None) is None:
-        labels = draw(st.sampled_from(get_args(Labels)))
+        kind = draw(st.sampled_from(labels))
     return Example(
         network=chosen,
         rows=draw(st.sampled_from(BATCH_SIZES)),
         draws=draw(draws()),
-        labels=labels,
+        labels=kind,
         class_weights=weighted,
         layout=draw(st.sampled_from(get_args(Layout))),
     )

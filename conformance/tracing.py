@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ MOST_ELEMENTS = 24
 NARROWEST, WIDEST = 8, 16
 """Columns of a number: its digits are cut to what the width of the output leaves."""
 RATIO = 12
+LABEL, NARROW_LABEL = 28, 16
+"""Columns of an index, on wide and on narrow outputs."""
 
 
 def trace_text(network: Network, implementations: Sequence[Implementation], seed: int, rows: int, dtype: str) -> str:
@@ -35,29 +38,33 @@ def trace_text(network: Network, implementations: Sequence[Implementation], seed
     case = situation.case
     subjects = [Subject(entry, situation) for entry in implementations if entry.name != REFERENCE]
     found: dict[str, Gradients[Any]] = {}
-    lines = [to_notation(network), f"batch {rows}, {dtype}, seed {seed}; targets {_targets(case)}"]
+    lines = [*_filled(to_notation(network)), *_filled(f"batch {rows}, {dtype}, seed {seed}; targets {_targets(case)}")]
     for subject in subjects:
         try:
             found[subject.implementation.name] = subject.actual()
         except CallFailed as failure:
-            lines.append(f"{subject.implementation.name}: {failure.comparison.detail}")
+            lines += _filled(f"{subject.implementation.name}: {failure.comparison.detail}")
         except NotImplementedError as error:
-            lines.append(f"{subject.implementation.name}: not supported: {error}")
+            lines += _filled(f"{subject.implementation.name}: not supported: {error}")
     table = _Table([REFERENCE, *found])
     expected = situation.expected(subjects[0].implementation).gradients if subjects else None
     for layer in trace(case.network, case.parameters, case.batch):
-        lines += ["", table.header(f"layer {layer.index}  {_name(network, layer.index)}")]
+        lines += ["", *table.header(f"layer {layer.index}  {_name(network, layer.index)}")]
         for name, values in layer.quantities():
             place = (layer.index, name)
             others = [_pick(case, gradients, place) for gradients in found.values()]
             bound = None if expected is None else _pick(case, expected, place)
             lines += table.quantity(name, values, others, bound, single=rows == 1)
-    lines += ["", table.header("cost")]
+    lines += ["", *table.header("cost")]
     reference_cost = np.asarray(trace_cost(case))
     others = [gradients.loss for gradients in found.values()]
     bound = None if expected is None else expected.loss
     lines += table.quantity("C", reference_cost, others, bound, single=False)
     return "\n".join(lines)
+
+
+def _filled(text: str) -> list[str]:
+    return textwrap.wrap(text, columns(), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def trace_cost(case: Case) -> Array:
@@ -96,19 +103,29 @@ class _Table:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = names
-        self.label = 28
+        self.label = LABEL if columns() >= LABEL + RATIO + WIDEST * len(names) else NARROW_LABEL
         room = columns() - self.label - RATIO
         self.width = max(NARROWEST, min(WIDEST, room // len(names)))
 
-    def header(self, title: str) -> str:
+    def header(self, title: str) -> Iterator[str]:
+        if len(title) >= self.label:
+            yield title
+            title = ""
         names = "".join(f"{name[: self.width - 1]:>{self.width}}" for name in self.names)
         ratio = f"{'error/bound':>{RATIO}}" if len(self.names) > 1 else ""
-        return f"{title:<{self.label}}{names}{ratio}"
+        yield f"{title:<{self.label}}{names}{ratio}"
 
     def quantity(self, name: str, values: Array, others: Sequence[Any], bound: Any, *, single: bool) -> Iterator[str]:
         """Yield the rows of one quantity; with a `single` sample its index is left out."""
-        ratios = self._ratios(others, bound)
         yield f"  {name}"
+        given = []
+        for who, other in zip(self.names[1:], others, strict=True):
+            fits = other is not None and np.shape(other) == values.shape
+            given.append(other if fits else None)
+            if other is not None and not fits:
+                yield from _filled(f"    {who}: shape {np.shape(other)} where {values.shape} is expected")
+        others = given
+        ratios = self._ratios(others, bound)
         for count, index in enumerate(np.ndindex(values.shape)):
             if count == MOST_ELEMENTS:
                 yield f"    ... and {values.size - count:,} more"

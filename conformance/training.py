@@ -56,10 +56,18 @@ def check_training(plan: Plan, training: Training) -> Result:
     start = initial_parameters(network, plan.seed)
     record = Record(plan)
     costs: list[float] = []
+    diverged: list[str] = []
+    dtypes = {dtype for implementation in plan.implementations for dtype in plan.dtypes_of(implementation)}
+    largest = min((float(np.finfo(dtype).max) for dtype in dtypes), default=np.inf)
 
     def explore() -> None:
         steps = descend(network, start, batch, training.learning_rate, plan.max_examples)
-        for step, (parameters, found) in enumerate(steps):
+        for step in range(plan.max_examples):
+            with np.errstate(all="ignore"):
+                parameters, found = next(steps)
+            if not all((np.abs(array) <= largest).all() for array in parameters.values()):
+                diverged.append(f"training diverged at step {step}, where it ended; try a smaller learning rate")
+                return
             costs.append(_cost(found))
             record.case(partial(in_dtype, network, parameters, batch), f"step {step}", relations=step == 0)
 
@@ -70,6 +78,7 @@ def check_training(plan: Plan, training: Training) -> Result:
             f"{network} on {batch.rows} samples: cost {costs[0]:.6g} before, {costs[-1]:.6g} after "
             f"{len(costs) - 1} steps of {training.learning_rate:g}",
         )
+    result.notes += diverged
     return result
 
 

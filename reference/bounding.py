@@ -79,8 +79,7 @@ class Bounding:
         log_total = log_size.min(axis=-1, keepdims=True)
         shifted = log_size - log_total
         of_sum = (size * (shifted + m.exp)).sum(axis=-1, keepdims=True) + classes - 1
-        local = m.u * (2 * shifted + (2 + m.log) * log_total + of_sum + m.exp + 2)
-        local = np.where(local < 0.5, local, np.expm1(local))
+        local = np.expm1(m.u * (2 * shifted + (2 + m.log) * log_total + of_sum + m.exp + 2))
         log_local = m.u * (shifted + m.log * log_total + log_size) - np.log1p(-np.minimum(m.u * of_sum, 1))
 
         error = np.minimum(moved + (size + moved) * local, 1)
@@ -88,7 +87,7 @@ class Bounding:
         error = np.where(np.isfinite(z.error).all(axis=-1, keepdims=True), error, np.inf) + 2 * classes * m.eta
         return (
             Bounded(p, error, m),
-            Bounded(complement, error, m),
+            Bounded(complement, error + m.u * rest, m),
             Bounded(log_p, np.where(np.isfinite(error), log_moved + log_local, np.inf) + m.eta, m),
         )
 

@@ -109,7 +109,7 @@ class _Tanh(Function):
 
     def rounding(self, z: A, value: A, slope: A, m: Precision) -> tuple[A, A]:
         # accepted slopes: 1 - t^2, (g + g t)(1 - t)
-        return m.tanh * m.u * abs(value), m.u * ((2 * m.tanh + 1) * value**2 + 4 * slope)
+        return m.tanh * m.u * abs(value), m.u * ((2 * m.tanh + 2) * value**2 + 4 * slope)
 
 
 class _LeakyReLU(Function):
@@ -151,8 +151,10 @@ class _ELU(Function):
 
     def rounding(self, z: A, value: A, slope: A, m: Precision) -> tuple[A, A]:
         # accepted slopes: alpha exp(z), a + alpha
-        grown = (z <= 0) * -np.expm1(np.minimum(z, 0)) * self.alpha * m.u
-        return (m.expm1 + 2) * grown, m.expm1 * grown + (z <= 0) * 3 * self.alpha * m.u
+        left = np.minimum(z, 0)
+        grown, alpha = -np.expm1(left), (z <= 0) * self.alpha
+        local = m.u * np.maximum(m.expm1 * grown + 3, (m.exp + 2) * np.exp(left))
+        return alpha * ((m.expm1 + 2) * m.u * grown + m.eta), alpha * local
 
 
 class _Softplus(Function):
@@ -171,7 +173,7 @@ class _Softplus(Function):
     def rounding(self, z: A, value: A, slope: A, m: Precision) -> tuple[A, A]:
         # accepted slopes: sigma(z), exp(z - softplus(z))
         exponent = np.minimum(2 * m.exp + 3 + m.softplus * value + softplus(-z), 2 / m.u)
-        return m.softplus * m.u * value, m.u * slope * exponent
+        return m.softplus * m.u * value, slope * np.expm1(m.u * exponent)
 
 
 class _SiLU(Function):
@@ -299,7 +301,7 @@ class LogitCrossEntropy(Function):
         self.y = targets
 
     def evaluate(self, z: A) -> tuple[A, A]:
-        y = self.y
+        y = np.asarray(self.y, z.real.dtype)  # 1 - y to the precision of z
         s, q = logistic(z)
         return y * softplus(-z) + (1 - y) * softplus(z), (1 - y) * s - y * q
 
@@ -309,7 +311,7 @@ class LogitCrossEntropy(Function):
 
     def rounding(self, z: A, value: A, slope: A, m: Precision) -> tuple[A, A]:
         # accepted values: the two softplus terms, (1 - y) z + softplus(-z)
-        # accepted slopes: sigma(z) - y, (1 - y) sigma(z) - y sigma(-z), either through exp(z - softplus(z))
+        # accepted slopes: sigma(z) - y, (1 - y) sigma(z) - y sigma(-z), the latter also with exp(z - softplus(z))
         y, size = self.y, abs(z)
         s, q = logistic(z)
         mix = y * q + (1 - y) * s

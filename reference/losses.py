@@ -97,11 +97,14 @@ def _(loss: SoftmaxCrossEntropy, k: Arithmetic, z: Value, batch: Batch) -> Terms
     p, complement, log_p = k.softmax(z)
 
     def pullback(c: Value) -> Value:
+        def accurate() -> Value:
+            return (p * (q.sum(axis=-1, keepdims=True) - q) - q * complement) * c
+
         def common() -> Value:
             g = -(q * c)
             return g - p * g.sum(axis=-1, keepdims=True)
 
-        return k.accept(lambda: (p * (q.sum(axis=-1, keepdims=True) - q) - q * complement) * c, common)
+        return k.accept(accurate, accurate, common)
 
     return -k.weigh(q, log_p), pullback
 

@@ -1,0 +1,102 @@
+"""The suite as pytest items, in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+CANDIDATE = """
+from gradconform.reference.backpropagation import gradients as right
+
+def reference(network, parameters, batch):
+    return right(network, parameters, batch)
+
+def bias_mean(network, parameters, batch):
+    found = dict(right(network, parameters, batch).parameters)
+    return {path: value / batch.rows if path.endswith("bias") else value for path, value in found.items()}
+
+def unsupported(network, parameters, batch):
+    raise NotImplementedError("not yet")
+"""
+
+
+@pytest.fixture
+def suite(tmp_path):
+    """Run pytest in an empty folder with a candidate file in it."""
+    (tmp_path / "candidate.py").write_text(CANDIDATE, "utf-8")
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "COLUMNS": "100"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
+        )
+
+    return run
+
+
+def pyargs(*arguments):
+    return ["--pyargs", "gradconform.conformance", "--gradconform-max-examples", "2", *arguments]
+
+
+def test_every_group_is_an_item_and_the_comparisons_are_counted(suite):
+    done = suite(*pyargs("--gradconform-implementations", "candidate.py:reference,reference", "-rA"))
+    assert done.returncode == 0, done.stdout
+    assert "test_conformance[agreement-candidate.py:reference-float64]" in done.stdout
+    assert "test_conformance[sum-of-samples-reference-float32]" in done.stdout
+    assert "candidate.py:reference float64: " in done.stdout
+    assert "18 passed" in done.stdout
+
+
+def test_it_runs_under_xdist_with_the_same_counts(suite):
+    arguments = pyargs("--gradconform-implementations", "reference", "--gradconform-dtypes", "float64")
+    alone, spread = suite(*arguments), suite(*arguments, "-n", "2")
+    assert spread.returncode == alone.returncode == 0, spread.stdout
+    counted = [line for line in alone.stdout.splitlines() if line.startswith("reference numpy")]
+    assert len(counted) == 1
+    assert counted[0] in spread.stdout
+
+
+def test_a_failure_is_the_finding_without_frames(suite):
+    done = suite(*pyargs("--gradconform-implementations", "candidate.py:bias_mean"))
+    assert done.returncode == 1
+    assert "FAILED  candidate.py:bias_mean   0.bias is wrong: " in done.stdout
+    assert "yours / expected   0.500000" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert "gradconform/conformance" not in done.stdout
+
+
+def test_comparing_nothing_fails(suite):
+    done = suite(*pyargs("--gradconform-implementations", "candidate.py:unsupported"))
+    assert done.returncode == 1
+    assert "nothing was compared" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--gradconform-implementations", "nowhere.py:f"], "nowhere.py: no such file"),
+        (
+            ["--gradconform-implementations", "reference", "--gradconform-dtypes", "int8"],
+            "dtype 'int8' is not supported",
+        ),
+    ],
+)
+def test_wrong_options_are_told(suite, arguments, sentence):
+    done = suite(*pyargs(*arguments))
+    assert done.returncode != 0
+    assert sentence in done.stdout + done.stderr
+
+
+def test_the_plugin_leaves_other_tests_alone(suite, tmp_path):
+    (tmp_path / "test_own.py").write_text("def test_own():\n    assert True\n", "utf-8")
+    done = suite("test_own.py")
+    assert done.returncode == 0
+    assert "gradconform" not in done.stdout
