@@ -22,8 +22,8 @@ import gradconform
 from gradconform.errors import GradconformError, InvalidInput, NotInstalled
 
 if TYPE_CHECKING:
-    from gradconform.conformance.engine import Plan
     from gradconform.conformance.implementations import Implementation
+    from gradconform.conformance.plan import Plan
     from gradconform.conformance.results import Result
     from gradconform.conformance.training import Training
     from gradconform.network import Network
@@ -48,7 +48,7 @@ def cli() -> None:
     """Are these gradients right, and if not, what exactly is wrong?
 
     \b
-    gradconform check                            all installed frameworks against the reference
+    gradconform check                            NumPy and all installed frameworks against each other
     gradconform check my_mlp.py:gradients        your own implementation
     gradconform check --data iris.csv            on real data, at every step of training
     gradconform trace                            the textbook's quantities, side by side
@@ -105,9 +105,10 @@ def check(
     """Check TARGETs against the reference: every gradient, by how much rounding can explain.
 
     A TARGET is reference, torch, jax, FILE.py:FUNCTION or MODULE:FUNCTION, where the function is
-    gradients(network, parameters, batch) and returns {path: array}. Without one, every installed framework is checked.
+    gradients(network, parameters, batch) and returns {path: array}. Without one, NumPy and every installed framework
+    are checked.
     """
-    from gradconform.conformance import engine
+    from gradconform.conformance import plan as plans
     from gradconform.conformance.terminal import say, write
     from gradconform.conformance.training import read_training
 
@@ -118,14 +119,14 @@ def check(
     if seed is None:
         seed = CI_SEED if profile == "ci" else int.from_bytes(os.urandom(4), "big")
     chosen_network = None if network is None else _network(network)
-    checks = engine.choose_checks(only, exclude)
-    chosen_dtypes = engine.choose_dtypes(dtypes) if dtypes else None
+    checks = plans.choose_checks(only, exclude)
+    chosen_dtypes = plans.choose_dtypes(dtypes) if dtypes else None
     training = None if data is None else read_training(data, chosen_network, learning_rate, raw, rows, seed)
-    plan = engine.Plan(
+    plan = plans.Plan(
         _implementations(targets),
         max_examples=steps if training is not None else (max_examples or PROFILES[profile]),
         seed=seed,
-        networks=engine.network_strategy(chosen_network),
+        networks=plans.network_strategy(chosen_network),
         dtypes=chosen_dtypes,
         checks=checks,
         command=_again(seed),
@@ -150,7 +151,7 @@ def trace(targets: tuple[str, ...], network: str | None, seed: int, rows: int, d
     column is the largest error / bound of the implementations: above 1, rounding cannot explain it.
     """
     from gradconform.conformance import tracing
-    from gradconform.conformance.engine import choose_dtypes
+    from gradconform.conformance.plan import choose_dtypes
     from gradconform.conformance.terminal import say
 
     chosen = tracing.NETWORK if network is None else _network(network)
@@ -216,10 +217,7 @@ def _implementations(targets: Sequence[str], *, missing_is_fine: bool = False) -
         click.echo(
             f"gradconform: {name} is not installed and not compared: pip install 'gradconform[{name}]'", err=True
         )
-    installed = implementations.installed()
-    if not installed and not missing_is_fine:
-        raise NotInstalled("nothing to compare: no framework is installed. Try: pip install 'gradconform[all]'")
-    return installed
+    return implementations.installed() if missing_is_fine else implementations.everything()
 
 
 def _network(text: str) -> Network:

@@ -5,69 +5,37 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
-from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
-from hypothesis import strategies as st
-from hypothesis.errors import Flaky
+from hypothesis import Phase
 
 from gradconform.case import Case
 from gradconform.conformance import implementations as known
-from gradconform.conformance.checks import CHECKS, Check
 from gradconform.conformance.examples import Example
 from gradconform.conformance.findings import Failure, Origin, finding_of
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.judge import judge, key_of
+from gradconform.conformance.plan import (
+    MAX_EXAMPLES,
+    Enough,
+    Networks,
+    Plan,
+    choose_checks,
+    choose_dtypes,
+    draw_examples,
+    network_strategy,
+)
 from gradconform.conformance.results import Finding, Result, Tally, Verdict
+from gradconform.conformance.shrinking import shrink
 from gradconform.conformance.situation import Situation
-from gradconform.conformance.strategies import examples
 from gradconform.errors import InvalidInput
-from gradconform.network import Network
-from gradconform.notation import parse
 
-MAX_EXAMPLES = 100
 MAX_FINDINGS = 8
 """More bugs than this at once are not told apart; the counts still say how much failed."""
-SHRINK_SECONDS = 20.0
-"""How long a failure is made smaller."""
-
-CHUNK = 10
-"""Examples that are drawn from one start of Hypothesis: so few that it draws each afresh."""
 PATIENCE = 20
 """How many examples of structures that were met already are passed over, one after the other."""
-
-Networks = Network | str | Iterable[Network | str] | st.SearchStrategy[Network]
-Progress = Callable[[int, int], None]
-
-
-@dataclass
-class Plan:
-    """What a run is to do. `notify` is called with each finding's first failing case, before it is shrunk."""
-
-    implementations: Sequence[Implementation]
-    max_examples: int = MAX_EXAMPLES
-    seed: int = 0
-    networks: st.SearchStrategy[Network] | None = None
-    dtypes: Sequence[str] | None = None
-    checks: Sequence[Check] = field(default_factory=lambda: list(CHECKS.values()))
-    witnesses: bool = True
-    shrink_seconds: float = SHRINK_SECONDS
-    command: str = ""
-    progress: Progress = lambda done, total: None
-    notify: Callable[[str], None] = lambda line: None
-
-    def examples(self) -> st.SearchStrategy[Example]:
-        """Return the strategy of what every implementation says that it takes."""
-        labels = [kind for kind in known.LABELS if all(kind in entry.labels for entry in self.implementations)]
-        weights = all(entry.class_weights for entry in self.implementations)
-        return examples(self.networks, labels=labels or known.LABELS[:1], class_weights=weights)
-
-    def dtypes_of(self, implementation: Implementation) -> Sequence[str]:
-        """Return the dtypes in which an implementation is checked: those asked for, else those it declares."""
-        return implementation.dtypes if self.dtypes is None else self.dtypes
 
 
 def check(
@@ -81,20 +49,22 @@ def check(
 ) -> Result:
     """Check candidates against the reference and return the result; `print(result)` tells what was found.
 
-    A candidate is a function `gradients(network, parameters, batch)`, an object with such a method, or a target as on
-    the command line; without any, every installed adapter. `networks`: one network or several, as records or in
-    notation, or a Hypothesis strategy; default: all that the vocabulary has. `max_examples`: the number of networks
-    with their parameters and batches. `dtypes`: default float64 for candidates, float64 and float32 for adapters.
-    `only`, `exclude`: ids of checks.
+    candidates: functions `gradients(network, parameters, batch)`, objects with such a method, or targets as on the
+        command line; without any, NumPy and every installed framework.
+    networks: one network or several, as records or in notation, or a Hypothesis strategy; default: all there are.
+    max_examples: how many networks, each with its parameters and batch.
+    seed: the same seed gives the same networks.
+    dtypes: default what each candidate declares, which for a plain function is float64.
+    only, exclude: ids of checks.
 
     Raises `InvalidInput` or `NotInstalled` for arguments that cannot be used.
     """
     if type(max_examples) is not int or max_examples < 1:
         raise InvalidInput(f"max_examples: expected an integer of at least 1, got {max_examples!r}")
-    chosen = [known.of(candidate) for candidate in candidates] if candidates else known.installed()
+    chosen = [known.of(candidate) for candidate in candidates] if candidates else known.everything()
     return run(
         Plan(
-            chosen,
+            _told_apart(chosen),
             max_examples=max_examples,
             seed=seed,
             networks=network_strategy(networks),
@@ -104,42 +74,13 @@ def check(
     )
 
 
-def network_strategy(networks: Networks | None) -> st.SearchStrategy[Network] | None:
-    """Return a strategy of the given networks; None for all that the vocabulary has."""
-    if networks is None or isinstance(networks, st.SearchStrategy):
-        return networks
-    if not isinstance(networks, Network | str | Iterable):
-        raise InvalidInput(f"networks: expected networks, notation or a strategy, got {networks!r}")
-    several = [networks] if isinstance(networks, Network | str) else list(networks)
-    if not several:
-        raise InvalidInput("networks: expected at least one")
-    for network in several:
-        if not isinstance(network, Network | str):
-            raise InvalidInput(f"networks: expected networks or notation, got {network!r}")
-    return st.sampled_from([parse(network) if isinstance(network, str) else network for network in several])
-
-
-def choose_checks(only: Sequence[str], exclude: Sequence[str]) -> list[Check]:
-    """Return the checks with the ids `only`, or all, without those of `exclude`."""
-    for name in [*only, *exclude]:
-        if name not in CHECKS:
-            raise InvalidInput(f"check {name!r} is unknown; the checks are {', '.join(CHECKS)}")
-    chosen = [entry for name, entry in CHECKS.items() if (not only or name in only) and name not in exclude]
-    if not chosen:
-        raise InvalidInput("no check is left: every one that was asked for is excluded")
-    return chosen
-
-
-def choose_dtypes(dtypes: Sequence[str]) -> Sequence[str]:
-    """Return the dtypes by name; raises `InvalidInput` for one without a rounding model."""
-    for dtype in dtypes:
-        if dtype not in known.DTYPES:
-            raise InvalidInput(f"dtype {dtype!r} is not supported; use {' or '.join(known.DTYPES)}")
-    return dtypes
-
-
-class Enough(Exception):
-    """As many networks were judged as the plan wants."""
+def _told_apart(implementations: Sequence[Implementation]) -> list[Implementation]:
+    """Return the implementations with a number behind each name that was there before."""
+    told: list[Implementation] = []
+    for entry in implementations:
+        same = sum(other.name == entry.name for other in implementations[: len(told)])
+        told.append(replace(entry, name=f"{entry.name} ({same + 1})") if same else entry)
+    return told
 
 
 def run(plan: Plan) -> Result:
@@ -149,7 +90,7 @@ def run(plan: Plan) -> Result:
     def explore() -> None:
         with contextlib.suppress(Enough):
             for chunk in itertools.count():
-                draw(plan, chunk, [Phase.generate], partial(record.example, chunk))
+                draw_examples(plan, chunk, [Phase.generate], partial(record.example, chunk))
 
     return record.over(explore)
 
@@ -180,8 +121,9 @@ class Record:
         try:
             if self.tallies:
                 explore()
+            until = time.monotonic() + self.plan.shrink_seconds
             for key, failure in list(self.failures.items())[:MAX_FINDINGS]:
-                findings[key] = self._finding(failure)
+                findings[key] = self._finding(failure, until)
         except KeyboardInterrupt:
             interrupted = True
             for key, failure in list(self.failures.items())[:MAX_FINDINGS]:
@@ -237,8 +179,8 @@ class Record:
         if first is failure:
             self.plan.notify(f"first failing case, being made smaller: {failure.headline}")
 
-    def _finding(self, failure: Failure) -> Finding:
-        smallest = shrink(self.plan, failure)
+    def _finding(self, failure: Failure, until: float) -> Finding:
+        smallest = shrink(self.plan, failure, until)
         witnesses = known.installed() if self.plan.witnesses else []
         others = [witness for witness in witnesses if witness.name != failure.implementation.name]
         return finding_of(smallest, self.plan.command, others)
@@ -266,101 +208,3 @@ class Record:
             regimes=self.regimes,
             notes=notes,
         )
-
-
-def shrink(plan: Plan, failure: Failure) -> Failure:
-    """Return the same failure in a smaller case: a single sample of given data, or what Hypothesis shrinks to."""
-    if failure.origin is None:
-        return _shrink_rows(plan, failure)
-    if plan.shrink_seconds == 0:
-        return failure
-    return _shrink_example(plan, failure, failure.origin)
-
-
-def _shrink_rows(plan: Plan, failure: Failure) -> Failure:
-    """Return the failure for the first single sample, or pair, of its batch that shows it too."""
-    batch = failure.case.batch
-    key = key_of(failure.implementation, failure.case.network, failure.root)
-    until = time.monotonic() + plan.shrink_seconds
-    for size in (1, 2):
-        for row in range(batch.rows - size + 1 if size < batch.rows else 0):
-            if time.monotonic() > until:
-                return failure
-            situation = Situation(replace(failure.case, batch=batch.take(slice(row, row + size))))
-            judgement = judge(failure.implementation, situation, plan.checks)
-            if judgement.root and key_of(failure.implementation, failure.case.network, judgement.root) == key:
-                rows = f"sample {row}" if size == 1 else f"samples {row} and {row + 1}"
-                return replace(failure, situation=situation, judgement=judgement, numbers=f"{failure.numbers}, {rows}")
-    return failure
-
-
-def _shrink_example(plan: Plan, failure: Failure, origin: Origin) -> Failure:
-    """Return the failure in the smallest example that Hypothesis finds within the time limit.
-
-    The failing example's chunk is drawn again, from the same seed. Only the one implementation, dtype and draw that
-    failed are computed, and only the same bug counts.
-    """
-    position = origin.example.draws.index(origin.draw)
-    key = key_of(failure.implementation, failure.case.network, failure.root)
-    best, smallest = failure, origin.example
-    reached = False
-    until = time.monotonic() + plan.shrink_seconds
-
-    class Again(Enough):
-        pass
-
-    def same(example: Example) -> None:
-        nonlocal best, smallest, reached
-        reached = reached or example == origin.example
-        if not reached or (time.monotonic() > until and example != smallest):
-            return
-        draw = example.draws[position]
-        situation = Situation(example.case(draw, failure.dtype))
-        judgement = judge(failure.implementation, situation, plan.checks)
-        if judgement.root is None or key_of(failure.implementation, example.network, judgement.root) != key:
-            return
-        smallest = example
-        best = replace(failure, situation=situation, judgement=judgement, numbers=f"regime {draw.regime}")
-        raise Again
-
-    # a failure that does not come back every time is flaky to Hypothesis; what was seen is reported all the same
-    with contextlib.suppress(Again, Flaky):
-        draw(plan, origin.chunk, [Phase.generate, Phase.shrink], same)
-    return best
-
-
-def draw(plan: Plan, chunk: int, phases: list[Phase], function: Callable[[Example], None]) -> None:
-    """Call `function` with the examples of one chunk of a plan: always the same ones for the same seed.
-
-    Hypothesis soon begins to vary examples a little instead of drawing others, which suits the search for a rare bug
-    in one function; a survey of networks wants them independent. So it is started anew for every few of them.
-    """
-    configured = settings(
-        settings.get_profile("default"),
-        max_examples=CHUNK,
-        phases=phases,
-        database=None,
-        deadline=None,
-        derandomize=False,
-        report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
-        verbosity=Verbosity.quiet,
-        print_blob=False,
-    )
-
-    broken: list[Exception] = []
-
-    def test(example: Any) -> None:
-        if broken:
-            return
-        try:
-            function(example)
-        except Enough:
-            raise
-        except Exception as error:
-            # Hypothesis would try again, which a run with its counts is not made for
-            broken.append(error)
-
-    seed(f"{plan.seed}/{chunk}")(configured(given(plan.examples())(test)))()
-    if broken:
-        raise broken[0]

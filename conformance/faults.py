@@ -102,6 +102,12 @@ def _softmax(z: Array) -> Array:
     return np.asarray(Plain(z.dtype).softmax(z)[0])
 
 
+def _weights_of(loss: LossRecord, batch: Batch) -> Array:
+    """Return the class weight of every sample that counts."""
+    assert batch.class_weights is not None  # noqa: S101 - asked for where there are some
+    return np.asarray(batch.class_weights[batch.targets[batch.targets != getattr(loss, "ignore_index", None)]])
+
+
 # The loss and the output delta.
 
 _plant(
@@ -189,7 +195,7 @@ _plant(
     "ignored rows count in the mean",
     _delta(
         lambda delta, loss, batch, z: (
-            delta * np.mean(batch.targets != getattr(loss, "ignore_index", None))
+            delta * float(np.mean(batch.targets != getattr(loss, "ignore_index", None)))
             if loss.reduction == "mean" and batch.targets.ndim == 1 and batch.class_weights is None
             else delta
         )
@@ -201,7 +207,7 @@ _plant(
     "class weights: the mean divides by the batch size",
     _delta(
         lambda delta, loss, batch, z: (
-            delta * np.mean(batch.class_weights[batch.targets])
+            delta * float(_weights_of(loss, batch).sum() / batch.rows)
             if loss.reduction == "mean" and batch.targets.ndim == 1 and batch.class_weights is not None
             else delta
         )

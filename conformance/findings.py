@@ -135,7 +135,7 @@ def place_of(root: Comparison, network: Network, comparisons: Sequence[Compariso
         below = -1 if root.check == "input" else int(root.path.split()[-1])
         if delta(below + 1) in right:
             return f"the backward pass of {layer(below + 1)}: {delta(below + 1)} above it is right"
-    if root.check == "parameters" and root.path.partition(".")[0].isdigit():
+    if root.check == "parameters" and root.path.partition(".")[0].isdecimal():
         index = int(root.path.partition(".")[0])
         if index <= last and delta(index) in right:
             return f"the backward pass of {layer(index)}: {delta(index)}, which it gets, is right"

@@ -8,10 +8,10 @@ import importlib.metadata
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import gradconform.adapters
 from gradconform.adapters.deviations import described
@@ -21,10 +21,11 @@ from gradconform.errors import InvalidInput, NotInstalled
 from gradconform.network import Network
 
 DTYPES = ("float64", "float32")
-LABELS = get_args(Labels)
+LABELS: tuple[Labels, ...] = get_args(Labels)
 REFERENCE = "reference"
 ENTRY_POINTS = "gradconform.adapters"
 
+Word = TypeVar("Word", bound=str)
 Compute = Callable[[Network, Parameters, Batch], Any]
 
 
@@ -41,7 +42,7 @@ class Implementation:
     gradients: Compute
     version: str | None = None
     dtypes: tuple[str, ...] = DTYPES
-    labels: tuple[str, ...] = LABELS
+    labels: tuple[Labels, ...] = LABELS
     class_weights: bool = True
 
     @property
@@ -100,6 +101,17 @@ def reference() -> Implementation:
     return Implementation(REFERENCE, gradients, f"numpy {np.__version__}")
 
 
+def everything() -> list[Implementation]:
+    """Return what is checked where nothing is named: the reference's NumPy, and the frameworks that are installed.
+
+    Raises `NotInstalled` where there is none: NumPy alone agrees with itself.
+    """
+    frameworks = installed()
+    if not frameworks:
+        raise NotInstalled("nothing to compare: no framework is installed. Try: pip install 'gradconform[all]'")
+    return [reference(), *frameworks]
+
+
 def resolve(target: str) -> Implementation:
     """Return what the user calls `target`: `reference`, an adapter, `file.py:object` or `package.module:object`.
 
@@ -140,20 +152,20 @@ def of(candidate: object, name: str | None = None) -> Implementation:
     return Implementation(
         name,
         compute,
-        dtypes=_declared(name, candidate, "dtypes", DTYPES),
-        labels=_declared(name, candidate, "labels", LABELS),
+        dtypes=tuple(_declared(name, candidate, "dtypes", DTYPES)),
+        labels=tuple(_declared(name, candidate, "labels", LABELS)),
         class_weights=bool(getattr(candidate, "class_weights", False)),
     )
 
 
-def _declared(target: str, candidate: object, attribute: str, known: tuple[str, ...]) -> tuple[str, ...]:
+def _declared(target: str, candidate: object, attribute: str, known: Sequence[Word]) -> list[Word]:
     """Return what a candidate declares of what is known: by default the first of it alone."""
     declared = getattr(candidate, attribute, known[:1])
-    declared = (declared,) if isinstance(declared, str) else tuple(declared)
-    for word in declared:
+    words = (declared,) if isinstance(declared, str) else tuple(declared)
+    for word in words:
         if word not in known:
             raise InvalidInput(f"target {target!r}: {attribute} declares {word!r}; known: {', '.join(known)}")
-    return declared
+    return [word for word in known if word in words]
 
 
 def _load_file(place: str) -> Any:

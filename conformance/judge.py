@@ -53,7 +53,7 @@ def judge(
 def key_of(implementation: Implementation, network: Network, root: Comparison) -> tuple[str, ...]:
     """Return what makes two failures the same bug: who, which check, which kind, which parameter of which layer."""
     place, _, name = root.path.rpartition(".")
-    if place.isdigit() and int(place) < len(network.layers):
+    if place.isdecimal() and int(place) < len(network.layers):
         name = f"{type(network.layers[int(place)]).__name__}.{name}"
     elif root.check in {"outputs", "deltas"}:
         index = int(root.path.split()[-1]) + (root.check == "deltas")

@@ -6,6 +6,7 @@ import shutil
 import textwrap
 from collections.abc import Iterable
 
+from gradconform.conformance.implementations import REFERENCE
 from gradconform.conformance.results import Finding, Number, Result, Tally
 
 WIDEST = 100
@@ -21,7 +22,8 @@ def columns() -> int:
 def finding_text(finding: Finding) -> str:
     """Return the message of a finding: the first line alone tells who, where and how much."""
     # whole on any terminal: it is all that a summary shows
-    lines = _filled(f"FAILED  {finding.implementation}   {finding.sentence}", width=WIDEST)
+    first, *rest = _filled(f"FAILED  {finding.implementation}   {finding.sentence}", width=WIDEST)
+    lines = [first, *_filled(" ".join(map(str.strip, rest)), "  ")]
 
     def say(label: str, text: str) -> None:
         lines.extend(_labelled(label, text))
@@ -92,7 +94,7 @@ def verdict_text(result: Result) -> str:
     )
     verb = "agrees" if len(names) == 1 else "agree"
     sentence = {
-        "passed": f"PASSED  {_and(names)} {verb} with the reference",
+        "passed": f"PASSED  {_and(names)} {verb} {'within rounding' if REFERENCE in names else 'with the reference'}",
         "failed": f"FAILED  {len(result.findings)} finding{'s' if len(result.findings) != 1 else ''}",
         "interrupted": "INTERRUPTED  what was compared so far agrees",
         "nothing compared": "NOTHING COMPARED  no implementation gave anything to compare",

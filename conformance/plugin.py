@@ -15,6 +15,8 @@ import pytest
 
 COUNTS = "gradconform"
 """The name of the user property that carries an item's counts, from an xdist worker too."""
+JUDGED = "judged"
+"""The name, among an item's counts, of the number of cases that the implementation supports."""
 MAX_EXAMPLES = 10
 
 _counted = pytest.StashKey[Counter[str]]()
@@ -40,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--gradconform-implementations",
         metavar="TARGET,...",
-        help="what is checked: reference, torch, jax, FILE.py:FUNCTION, MODULE:FUNCTION; default: installed frameworks",
+        help="what is checked: reference, torch, jax, FILE.py:FUNCTION, MODULE:FUNCTION; default: all installed",
     )
     group.addoption("--gradconform-dtypes", metavar="DTYPE,...", help="float64, float32; default: what each declares")
     group.addoption(
@@ -62,12 +64,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def gradconform_counts(request: pytest.FixtureRequest) -> Iterator[Counter[str]]:
-    """Collect how many comparisons an item makes. An item that compares nothing fails."""
+    """Collect how many comparisons an item makes, and how many cases it judged. One that compares nothing fails."""
     counts: Counter[str] = Counter()
     yield counts
+    judged = counts.pop(JUDGED, 0)
     request.node.user_properties.append((COUNTS, dict(counts)))
     if not counts and not request.node.stash.get(_failed, False):
-        pytest.fail("nothing was compared: the implementation supports none of the networks drawn", pytrace=False)
+        why = "what was drawn does not have this property: raise --gradconform-max-examples"
+        if not judged:
+            why = "the implementation supports none of the networks that were drawn"
+        pytest.fail(f"nothing was compared: {why}", pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True)

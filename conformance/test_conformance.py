@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from gradconform.conformance import implementations as known
 from gradconform.conformance.checks import CHECKS, Check
-from gradconform.conformance.engine import choose_dtypes
 from gradconform.conformance.examples import Example
 from gradconform.conformance.findings import Failure, finding_of
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.judge import judge
 from gradconform.conformance.message import finding_text
-from gradconform.conformance.plugin import asked
+from gradconform.conformance.plan import choose_dtypes
+from gradconform.conformance.plugin import JUDGED, asked
 from gradconform.conformance.situation import Situation
 from gradconform.conformance.strategies import LOSSES, examples, networks
 from gradconform.errors import GradconformError
@@ -46,12 +46,10 @@ NETWORKS = {
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make an item for every group of checks, implementation and dtype."""
     try:
-        chosen = [known.resolve(target) for target in asked.targets] or known.installed()
+        chosen = [known.resolve(target) for target in asked.targets] or known.everything()
         dtypes = choose_dtypes(asked.dtypes)
     except GradconformError as error:
         raise pytest.UsageError(str(error)) from None
-    if not chosen:
-        raise pytest.UsageError("no framework is installed: pip install 'gradconform[all]', or name an implementation")
     items = [
         pytest.param(group, implementation, dtype, id=f"{group}-{implementation.name}-{dtype}")
         for implementation in chosen
@@ -80,6 +78,7 @@ def test_conformance(
     for draw in example.draws:
         situation = Situation(example.case(draw, dtype))
         judgement = judge(implementation, situation, GROUPS[group])
+        gradconform_counts[JUDGED] += judgement.unsupported is None
         if judgement.comparisons:
             gradconform_counts[f"{implementation.title} {dtype}"] += len(judgement.comparisons)
         if judgement.root is not None:

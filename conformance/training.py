@@ -9,8 +9,9 @@ import numpy as np
 
 from gradconform.case import Array, Batch, Case, Gradients, Parameters
 from gradconform.conformance.data import read_data
-from gradconform.conformance.engine import Plan, Record
+from gradconform.conformance.engine import Record
 from gradconform.conformance.examples import lay_out
+from gradconform.conformance.plan import Plan
 from gradconform.conformance.results import Result
 from gradconform.errors import InvalidInput
 from gradconform.network import Network
@@ -31,6 +32,8 @@ class Training:
     learning_rate: float = LEARNING_RATE
 
     def __post_init__(self) -> None:
+        if self.network.loss.reduction == "none":
+            raise InvalidInput("training needs one cost: use reduction=mean or reduction=sum")
         Case(self.network, initial_parameters(self.network, 0), self.batch)
 
 

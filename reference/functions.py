@@ -287,9 +287,10 @@ class HuberFunction(Function):
         return (abs(z) <= self.delta).astype(z.dtype)
 
     def rounding(self, z: A, value: A, slope: A, m: Precision) -> tuple[A, A]:
+        # accepted: by cases, and delta (|r| - q) + q^2 / 2 with q = min(|r|, delta), whose slope is delta - delta + q
         outside = abs(z) >= self.delta * (1 - m.u)
         linear = 4 * m.u * self.delta * (abs(z) + self.delta)
-        return 3 * m.u * value + outside * linear, outside * 2 * m.u * self.delta
+        return 3 * m.u * value + outside * linear, np.full_like(value, 4 * m.u * self.delta)
 
 
 class LogitCrossEntropy(Function):

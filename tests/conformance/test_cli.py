@@ -152,7 +152,7 @@ def test_the_reference_agrees_with_itself_and_the_json_says_so(tmp_path):
     done = run("check", "reference", "--max-examples", 20, "--seed", 5, "--json", tmp_path / "result.json")
     assert done.returncode == 0, done.stderr
     last = done.stdout.splitlines()[-1]
-    assert last.startswith("PASSED  reference agrees with the reference: 20 networks, ")
+    assert last.startswith("PASSED  reference agrees within rounding: 20 networks, ")
     assert "seed 5" in last
     result = json.loads((tmp_path / "result.json").read_text("utf-8"))
     assert (result["schema"], result["verdict"], result["seed"], result["findings"]) == (1, "passed", 5, [])
@@ -216,7 +216,7 @@ def test_without_jax_torch_is_compared_alone(without):
     done = run("check", "--max-examples", 4, "--seed", 1, **without("jax"))
     assert done.returncode == 0, done.stderr
     assert one_line(done.stderr) == "jax is not installed and not compared: pip install 'gradconform[jax]'"
-    assert "PASSED  torch agrees with the reference" in done.stdout
+    assert "PASSED  reference and torch agree within rounding" in done.stdout
 
 
 @pytest.mark.jax
@@ -224,7 +224,7 @@ def test_without_torch_jax_is_compared_alone(without):
     done = run("check", "--max-examples", 4, "--seed", 1, **without("torch"))
     assert done.returncode == 0, done.stderr
     assert one_line(done.stderr) == "torch is not installed and not compared: pip install 'gradconform[torch]'"
-    assert "PASSED  jax agrees with the reference" in done.stdout
+    assert "PASSED  reference and jax agree within rounding" in done.stdout
 
 
 @pytest.mark.torch
@@ -233,7 +233,7 @@ def test_all_installed_frameworks_agree_on_iris():
     done = run("check", "--data", IRIS, "--steps", 3, "--seed", 1)
     assert done.returncode == 0, done.stderr
     assert "on 150 samples: cost" in done.stdout
-    assert "PASSED  torch and jax agree with the reference: 3 networks" in done.stdout
+    assert "PASSED  reference, torch and jax agree within rounding: 3 networks" in done.stdout
 
 
 def test_a_wrong_gradient_on_real_data_names_the_step_and_the_sample(tmp_path):

@@ -43,7 +43,7 @@ def suite(tmp_path):
 
 
 def pyargs(*arguments):
-    return ["--pyargs", "gradconform.conformance", "--gradconform-max-examples", "2", *arguments]
+    return ["--pyargs", "gradconform.conformance", "--gradconform-max-examples", "4", *arguments]
 
 
 def test_every_group_is_an_item_and_the_comparisons_are_counted(suite):
@@ -76,7 +76,14 @@ def test_a_failure_is_the_finding_without_frames(suite):
 def test_comparing_nothing_fails(suite):
     done = suite(*pyargs("--gradconform-implementations", "candidate.py:unsupported"))
     assert done.returncode == 1
-    assert "nothing was compared" in done.stdout
+    assert "nothing was compared: the implementation supports none of the networks that were drawn" in done.stdout
+
+
+def test_a_property_that_nothing_drawn_has_is_told(suite):
+    arguments = ["--pyargs", "gradconform.conformance", "--gradconform-max-examples", "1", "-k", "class-permutation"]
+    done = suite(*arguments, "--gradconform-implementations", "reference")
+    assert done.returncode == 1
+    assert "what was drawn does not have this property: raise --gradconform-max-examples" in done.stdout
 
 
 @pytest.mark.parametrize(

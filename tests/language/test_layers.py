@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gradconform.layers import (
     ELU,
     GELU,
+    MOST_UNITS,
     Dense,
     Layer,
     LeakyReLU,
@@ -26,7 +27,7 @@ from gradconform.layers import (
 KINDS = get_args(Layer)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 LAYERS = st.one_of(
-    st.builds(Dense, st.integers(1, 2**62), bias=st.booleans()),
+    st.builds(Dense, st.integers(1, MOST_UNITS), bias=st.booleans()),
     st.builds(LeakyReLU, FINITE),
     st.builds(ELU, st.floats(0, allow_infinity=False)),
     st.builds(GELU, st.sampled_from(["none", "tanh"])),

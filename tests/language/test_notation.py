@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gradconform import InvalidInput, Network, parse
-from gradconform.layers import ELU, GELU, Dense, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
+from gradconform.layers import ELU, GELU, MOST_UNITS, Dense, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
 from gradconform.losses import (
     REDUCTIONS,
     BinaryCrossEntropy,
@@ -25,7 +25,7 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
 NOT_NEGATIVE = st.floats(0, allow_infinity=False)
 REDUCTION = st.sampled_from(REDUCTIONS)
 ANY_LAYER = st.one_of(
-    st.builds(Dense, st.integers(1) | st.integers(1, 20), bias=st.booleans()),
+    st.builds(Dense, st.integers(1, MOST_UNITS) | st.integers(1, 20), bias=st.booleans()),
     st.builds(LeakyReLU, FINITE),
     st.builds(ELU, NOT_NEGATIVE),
     st.builds(GELU, st.sampled_from(["none", "tanh"])),

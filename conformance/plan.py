@@ -1,0 +1,130 @@
+"""What a run is to do: the plan, how its words are chosen, and how its examples are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
+from hypothesis import strategies as st
+
+from gradconform.conformance import implementations as known
+from gradconform.conformance.checks import CHECKS, Check
+from gradconform.conformance.examples import Example
+from gradconform.conformance.implementations import Implementation
+from gradconform.conformance.strategies import examples
+from gradconform.errors import InvalidInput
+from gradconform.network import Network
+from gradconform.notation import parse
+
+MAX_EXAMPLES = 100
+SHRINK_SECONDS = 30.0
+"""How long all failures of a run together are made smaller."""
+CHUNK = 10
+"""Examples that are drawn from one start of Hypothesis: so few that it draws each afresh."""
+
+Networks = Network | str | Iterable[Network | str] | st.SearchStrategy[Network]
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Plan:
+    """What a run is to do. `notify` is called with each finding's first failing case, before it is shrunk."""
+
+    implementations: Sequence[Implementation]
+    max_examples: int = MAX_EXAMPLES
+    seed: int = 0
+    networks: st.SearchStrategy[Network] | None = None
+    dtypes: Sequence[str] | None = None
+    checks: Sequence[Check] = field(default_factory=lambda: list(CHECKS.values()))
+    witnesses: bool = True
+    shrink_seconds: float = SHRINK_SECONDS
+    command: str = ""
+    progress: Progress = lambda done, total: None
+    notify: Callable[[str], None] = lambda line: None
+
+    def examples(self) -> st.SearchStrategy[Example]:
+        """Return the strategy of what every implementation says that it takes."""
+        labels = [kind for kind in known.LABELS if all(kind in entry.labels for entry in self.implementations)]
+        weights = all(entry.class_weights for entry in self.implementations)
+        return examples(self.networks, labels=labels or known.LABELS[:1], class_weights=weights)
+
+    def dtypes_of(self, implementation: Implementation) -> Sequence[str]:
+        """Return the dtypes in which an implementation is checked: those asked for, else those it declares."""
+        return implementation.dtypes if self.dtypes is None else self.dtypes
+
+
+class Enough(Exception):
+    """As many networks were judged as the plan wants."""
+
+
+def network_strategy(networks: Networks | None) -> st.SearchStrategy[Network] | None:
+    """Return a strategy of the given networks; None for all that the vocabulary has."""
+    if networks is None or isinstance(networks, st.SearchStrategy):
+        return networks
+    if not isinstance(networks, Network | str | Iterable):
+        raise InvalidInput(f"networks: expected networks, notation or a strategy, got {networks!r}")
+    several = [networks] if isinstance(networks, Network | str) else list(networks)
+    if not several:
+        raise InvalidInput("networks: expected at least one")
+    for network in several:
+        if not isinstance(network, Network | str):
+            raise InvalidInput(f"networks: expected networks or notation, got {network!r}")
+    return st.sampled_from([parse(network) if isinstance(network, str) else network for network in several])
+
+
+def choose_checks(only: Sequence[str], exclude: Sequence[str]) -> list[Check]:
+    """Return the checks with the ids `only`, or all, without those of `exclude`."""
+    for name in [*only, *exclude]:
+        if name not in CHECKS:
+            raise InvalidInput(f"check {name!r} is unknown; the checks are {', '.join(CHECKS)}")
+    chosen = [entry for name, entry in CHECKS.items() if (not only or name in only) and name not in exclude]
+    if not chosen:
+        raise InvalidInput("no check is left: every one that was asked for is excluded")
+    return chosen
+
+
+def choose_dtypes(dtypes: Sequence[str]) -> Sequence[str]:
+    """Return the dtypes by name; raises `InvalidInput` for one without a rounding model."""
+    for dtype in dtypes:
+        if dtype not in known.DTYPES:
+            raise InvalidInput(f"dtype {dtype!r} is not supported; use {' or '.join(known.DTYPES)}")
+    return dtypes
+
+
+def draw_examples(plan: Plan, chunk: int, phases: list[Phase], function: Callable[[Example], None]) -> None:
+    """Call `function` with the examples of one chunk of a plan: always the same ones for the same seed.
+
+    Hypothesis soon begins to vary examples a little instead of drawing others, which suits the search for a rare bug
+    in one function; a survey of networks wants them independent. So it is started anew for every few of them.
+    """
+    configured = settings(
+        settings.get_profile("default"),
+        max_examples=CHUNK,
+        phases=phases,
+        database=None,
+        deadline=None,
+        derandomize=False,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+        verbosity=Verbosity.quiet,
+        print_blob=False,
+    )
+
+    broken: list[Exception] = []
+
+    def test(example: Any) -> None:
+        if broken:
+            return
+        try:
+            function(example)
+        except Enough:
+            raise
+        except Exception as error:
+            # Hypothesis would try again, which a run with its counts is not made for
+            broken.append(error)
+
+    seed(f"{plan.seed}/{chunk}")(configured(given(plan.examples())(test)))()
+    if broken:
+        raise broken[0]

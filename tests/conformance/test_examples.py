@@ -1,0 +1,179 @@
+"""Examples: one structure, several draws; the same arguments give the same case, bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gradconform import parse
+from gradconform.conformance.examples import Draw, Example, lay_out
+
+ORDINARY = Draw("ordinary", 7)
+SOFTMAX = "3 -> Dense(5) -> Tanh -> Dense(4), SoftmaxCrossEntropy"
+
+
+def example(text=SOFTMAX, rows=6, draw=ORDINARY, **more):
+    return Example(parse(text), rows, (draw,), **more)
+
+
+def arrays(case):
+    batch = {name: array for name, array in vars(case.batch).items() if array is not None}
+    return {**case.parameters, **batch}
+
+
+def make(dtype="float64", draw=ORDINARY, **more):
+    return example(draw=draw, **more).case(draw, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("labels", ["integer", "soft"])
+def test_the_same_draw_is_the_same_case_bit_for_bit(dtype, labels):
+    first, second = (arrays(make(dtype, labels=labels, class_weights=True)) for _ in range(2))
+    assert list(first) == list(second) != []
+    for name, array in first.items():
+        assert array.tobytes() == second[name].tobytes(), name
+        assert array is not second[name]
+
+
+def test_another_seed_is_another_case():
+    one, other = arrays(make()), arrays(make(draw=Draw("ordinary", 8)))
+    assert all(not np.array_equal(one[name], other[name]) for name in ("inputs", "0.weight", "2.bias"))
+
+
+def test_the_case_in_float32_is_that_in_float64_rounded():
+    wide, narrow = arrays(make("float64", class_weights=True)), arrays(make("float32", class_weights=True))
+    for name, array in narrow.items():
+        assert np.array_equal(wide[name].astype(array.dtype), array), name
+
+
+@pytest.mark.parametrize("layout", ["C", "F", "strided", "reversed"])
+def test_the_layout_changes_memory_and_no_number(layout):
+    plain, laid = arrays(make(class_weights=True)), arrays(make(class_weights=True, layout=layout))
+    for name, array in plain.items():
+        assert np.array_equal(array, laid[name]), name
+        assert not laid[name].flags.writeable, name
+        with pytest.raises(ValueError, match="read-only"):
+            laid[name][...] = 0
+
+
+def floats(case):
+    return [array for array in arrays(case).values() if array.dtype.kind == "f"]
+
+
+def test_fortran_order_is_no_c_order():
+    wide = [array for array in floats(make(layout="F")) if array.ndim == 2]
+    assert len(wide) == 3
+    assert all(array.flags.f_contiguous and not array.flags.c_contiguous for array in wide)
+
+
+def test_strided_arrays_have_gaps():
+    for array in floats(make(layout="strided", class_weights=True)):
+        assert not array.flags.c_contiguous
+        assert array.strides[-1] == 2 * array.itemsize
+
+
+def test_reversed_arrays_run_backwards():
+    for array in floats(make(layout="reversed", class_weights=True)):
+        assert array.strides[0] < 0
+
+
+def test_laying_out_copies():
+    array = np.arange(6.0).reshape(2, 3)
+    for layout in ("C", "F", "strided", "reversed"):
+        laid = lay_out(array, layout)
+        assert not np.shares_memory(array, laid), layout
+    assert array.flags.writeable
+
+
+def test_a_scalar_can_be_laid_out():
+    for layout in ("C", "F", "strided", "reversed"):
+        assert lay_out(np.float64(3.0), layout) == 3.0
+
+
+def test_integer_labels_are_classes():
+    targets = make(rows=200).batch.targets
+    assert (targets.dtype, targets.shape) == (np.int64, (200,))
+    assert set(targets) == {0, 1, 2, 3}
+
+
+def test_one_hot_labels_are_one_hot():
+    targets = make(rows=200, labels="one-hot").batch.targets
+    assert set(targets.ravel()) == {0.0, 1.0}
+    assert (targets.sum(axis=1) == 1).all()
+    assert targets.any(axis=0).all()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_soft_labels_are_distributions_in_the_dtype_of_the_case(dtype):
+    targets = make(dtype, rows=50, labels="soft").batch.targets
+    assert targets.dtype == dtype
+    assert (targets > 0).all()
+    np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=8 * np.finfo(dtype).eps)
+    assert (targets.max(axis=1) < 1).all()
+
+
+def test_fractions_are_hard_in_some_rows_and_soft_in_others():
+    targets = make(text="3 -> Dense(2), SigmoidCrossEntropy", rows=60).batch.targets
+    hard = np.isin(targets, [0.0, 1.0]).all(axis=1)
+    assert 5 < hard.sum() < 55
+    assert targets.min() >= 0
+    assert targets.max() <= 1
+
+
+def test_values_are_of_both_signs():
+    targets = make(text="3 -> Dense(2), Huber", rows=60).batch.targets
+    assert targets.min() < 0 < targets.max()
+
+
+@pytest.mark.parametrize("ignored", [-100, 0, 2])
+def test_ignored_rows_are_met_and_never_all(ignored):
+    met = 0
+    for seed in range(60):
+        draw = Draw("ordinary", seed)
+        loss = f"SoftmaxCrossEntropy(ignore_index={ignored})"
+        targets = make(text=f"2 -> Dense(3), {loss}", rows=3, draw=draw).batch.targets
+        assert (targets != ignored).any()
+        met += (targets == ignored).any()
+    assert met > 10
+
+
+@pytest.mark.parametrize("ignored", [-100, 0])
+def test_a_single_row_is_never_the_ignored_one(ignored):
+    for seed in range(40):
+        draw = Draw("one-label", seed)
+        text = f"2 -> Dense(2), SoftmaxCrossEntropy(ignore_index={ignored})"
+        assert (make(text=text, rows=1, draw=draw).batch.targets != ignored).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ("3 -> Dense(4), SoftmaxCrossEntropy(reduction=none)", (6,)),
+        ("3 -> Dense(4), MeanSquaredError(reduction=none)", (6, 4)),
+    ],
+)
+def test_an_unreduced_loss_has_a_cotangent_of_its_shape_that_is_not_uniform(text, shape):
+    cotangent = make(text=text).batch.cotangent
+    assert cotangent.shape == shape
+    assert len(set(cotangent.ravel())) == cotangent.size
+    assert cotangent.min() < 0 < cotangent.max()
+
+
+def test_a_reduced_loss_has_none():
+    assert make().batch.cotangent is None
+
+
+def test_class_weights_are_positive_different_and_only_there_if_asked_for():
+    weights = make(class_weights=True).batch.class_weights
+    assert weights.shape == (4,)
+    assert weights.min() > 0
+    assert len(set(weights)) == 4
+    assert make().batch.class_weights is None
+
+
+def test_the_structure_is_all_but_numbers_and_layout():
+    one = example()
+    assert one.structure == example(draw=Draw("tiny", 99), layout="F").structure
+    others = [example(rows=5), example(labels="soft"), example(class_weights=True), example("3 -> Dense(4), Huber")]
+    assert all(one.structure != other.structure for other in others)
+    assert hash(one.structure) == hash(example().structure)

@@ -1,0 +1,340 @@
+"""Who computes: everything that a user may call a target, and every way in which that fails, in one line."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import importlib.util
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from gradconform import InvalidInput, NotInstalled, parse
+from gradconform.conformance import implementations
+from gradconform.conformance.examples import Draw, Example
+from gradconform.conformance.implementations import Implementation, adapter_names, installed, is_installed, of, resolve
+
+FUNCTION = "def gradients(network, parameters, batch):\n    return {'0.weight': 1}\n"
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    """Write a file into the current folder and return its name."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(content, name="mine.py"):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        return name
+
+    yield write
+    for name in [name for name in sys.modules if name.startswith("_gradconform_target_")]:
+        del sys.modules[name]
+
+
+def refused(target, kind=InvalidInput):
+    """Return the one line with which a target is refused."""
+    with pytest.raises(kind) as caught:
+        resolve(target)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_the_reference():
+    found = resolve("reference")
+    assert (found.name, found.dtypes, found.title) == (
+        "reference",
+        ("float64", "float32"),
+        f"reference numpy {np.__version__}",
+    )
+    entry = Draw("ordinary", 1)
+    case = Example(parse("2 -> Dense(2), Huber"), 3, (entry,)).case(entry, "float64")
+    assert set(found.gradients(case.network, case.parameters, case.batch).parameters) == {"0.weight", "0.bias"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param("torch", marks=pytest.mark.torch), pytest.param("jax", marks=pytest.mark.jax)]
+)
+def test_a_framework(name):
+    found = resolve(name)
+    assert found.name == name
+    assert found.dtypes == ("float64", "float32")
+    assert importlib.metadata.version(name).startswith(found.version.split("+")[0])
+    assert found.title == f"{name} {found.version}"
+    assert name in [entry.name for entry in installed()]
+
+
+def test_the_adapters_are_named_and_torch_comes_first():
+    assert adapter_names() == ["torch", "jax"]
+
+
+def test_a_function_in_a_file(file):
+    found = resolve(file(FUNCTION) + ":gradients")
+    assert (found.name, found.version, found.dtypes) == ("mine.py:gradients", None, ("float64",))
+    assert found.gradients(None, None, None) == {"0.weight": 1}
+    assert found.title == "mine.py:gradients"
+
+
+def test_a_file_imports_its_neighbours_and_leaves_the_path_alone(file):
+    file("VALUE = 7\n", "neighbour_of_mine.py")
+    name = file("from neighbour_of_mine import VALUE\n\ndef gradients(n, p, b):\n    return VALUE\n")
+    before = list(sys.path)
+    assert resolve(f"{name}:gradients").gradients(1, 2, 3) == 7
+    assert sys.path == before
+    del sys.modules["neighbour_of_mine"]
+
+
+def test_a_file_in_another_folder(file, tmp_path):
+    (tmp_path / "deep").mkdir()
+    file(FUNCTION, "deep/mine.py")
+    assert resolve("deep/mine.py:gradients").name == "deep/mine.py:gradients"
+    assert resolve(f"{tmp_path}/deep/mine.py:gradients").gradients(1, 2, 3) == {"0.weight": 1}
+
+
+def test_dataclasses_work_in_a_file(file):
+    # they look their module up in sys.modules
+    content = "from __future__ import annotations\nimport dataclasses\n\n@dataclasses.dataclass\nclass A:\n    x: int\n"
+    assert resolve(file(content + FUNCTION) + ":gradients").name == "mine.py:gradients"
+
+
+def test_a_function_in_a_module():
+    found = resolve("gradconform.reference.backpropagation:gradients")
+    assert found.name == "gradconform.reference.backpropagation:gradients"
+    assert found.gradients is implementations.reference().gradients
+
+
+def test_an_object_with_the_method(file):
+    content = "class Net:\n    x = 5\n\n    def gradients(self, network, parameters, batch):\n        return self.x\n"
+    assert resolve(file(content + "\n\nnet = Net()\n") + ":net").gradients(1, 2, 3) == 5
+
+
+def test_an_unknown_target():
+    expected = "expected reference, torch, jax, FILE.py:FUNCTION or MODULE:FUNCTION"
+    for target in ("tensorflow", "", ":", "a:", ":b", "Torch"):
+        assert refused(target) == f"target {target!r}: {expected}"
+
+
+def test_a_file_without_a_function(file):
+    assert refused(file(FUNCTION)) == "target 'mine.py': which function? Write it as mine.py:gradients"
+
+
+def test_a_missing_file(file):
+    assert refused("nowhere.py:gradients") == "nowhere.py: no such file"
+
+
+def test_a_folder_is_no_file(file, tmp_path):
+    (tmp_path / "folder.py").mkdir()
+    assert refused("folder.py:gradients") == "folder.py: no such file"
+
+
+def test_a_missing_object_with_a_suggestion(file):
+    target = file(FUNCTION) + ":gradient"
+    assert refused(target) == "target 'mine.py:gradient': mine.py has no 'gradient'; did you mean gradients?"
+
+
+def test_a_missing_object_without_one(file):
+    target = file(FUNCTION) + ":zzz"
+    assert refused(target) == "target 'mine.py:zzz': mine.py has no 'zzz'"
+
+
+def test_a_missing_object_of_a_module():
+    message = refused("gradconform.reference.backpropagation:gradiens")
+    assert message.endswith("has no 'gradiens'; did you mean gradients?")
+
+
+def test_a_missing_module():
+    message = refused("no_such_package.module:gradients")
+    assert (
+        message == "target 'no_such_package.module:gradients': ModuleNotFoundError: No module named 'no_such_package'"
+    )
+
+
+def test_something_that_cannot_be_called(file):
+    target = file("gradients = 3\n") + ":gradients"
+    assert refused(target) == f"target {target!r}: expected a function gradients(network, parameters, batch)"
+
+
+def test_a_syntax_error_with_its_line(file):
+    message = refused(file("x = 1\ndef gradients(:\n    pass\n") + ":gradients")
+    assert message.startswith("mine.py:2: SyntaxError: invalid syntax")
+
+
+def test_an_exception_at_import_with_its_line(file):
+    name = file("import math\n\n\ndef helper():\n    return 1 / 0\n\n\nX = helper()\n")
+    assert refused(f"{name}:gradients") == "mine.py:5: ZeroDivisionError: division by zero"
+
+
+def test_an_exception_in_a_library_has_the_line_of_the_file(file):
+    name = file("import numpy as np\n\nX = np.ones(2).reshape(3)\n")
+    assert refused(f"{name}:gradients").startswith("mine.py:3: ValueError: cannot reshape array")
+
+
+def test_a_syntax_error_in_a_neighbour_has_the_line_of_the_import(file):
+    file("def (:\n", "broken_neighbour.py")
+    message = refused(file("\n\nimport broken_neighbour\n") + ":gradients")
+    assert message.startswith("mine.py:3: SyntaxError: ")
+    assert "broken_neighbour.py, line 1" in message
+
+
+def test_an_exception_of_many_lines_is_one(file):
+    name = file("raise RuntimeError('first\\nsecond')\n")
+    assert refused(f"{name}:gradients") == "mine.py:1: RuntimeError: first"
+
+
+def test_a_script_that_exits_is_no_success(file):
+    # sys.exit(0) would end the command with the exit code of a success
+    assert refused(file("import sys\nsys.exit(0)\n") + ":gradients") == "mine.py:2: SystemExit: 0"
+
+
+def test_a_module_that_raises_at_import(file, tmp_path, monkeypatch):
+    file("raise RuntimeError('first\\nsecond')\n", "raising_module.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert refused("raising_module:f") == "target 'raising_module:f': RuntimeError: first"
+
+
+def test_candidates_in_python():
+    def mine(network, parameters, batch):
+        return {}
+
+    class Net:
+        def gradients(self, network, parameters, batch):
+            return {"x": 1}
+
+    assert (of(mine).name, of(mine).gradients) == ("mine", mine)
+    assert (of(Net()).name, of(Net()).gradients(1, 2, 3)) == ("Net", {"x": 1})
+    assert of(functools.partial(mine)).name == "partial"
+    assert of("reference").name == "reference"
+    implementation = Implementation("x", mine)
+    assert of(implementation) is implementation
+
+
+@pytest.mark.parametrize("candidate", [None, 3, [], {}])
+def test_what_is_no_candidate(candidate):
+    with pytest.raises(InvalidInput) as caught:
+        of(candidate)
+    name = type(candidate).__name__
+    assert str(caught.value) == f"target {name!r}: expected a function gradients(network, parameters, batch)"
+
+
+def test_a_candidate_is_taken_for_what_is_written_by_hand_unless_it_declares_more():
+    def mine(network, parameters, batch):
+        return {}
+
+    plain = of(mine)
+    assert (plain.dtypes, plain.labels, plain.class_weights) == (("float64",), ("integer",), False)
+    mine.dtypes, mine.labels, mine.class_weights = ("float32",), "soft", True
+    declared = of(mine)
+    assert (declared.dtypes, declared.labels, declared.class_weights) == (("float32",), ("soft",), True)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "word", "known"),
+    [
+        ("dtypes", ("float64", "float16"), "float16", "float64, float32"),
+        ("labels", ("hard",), "hard", "integer, one-hot, soft"),
+    ],
+)
+def test_a_declaration_that_is_unknown(attribute, value, word, known):
+    def mine(network, parameters, batch):
+        return {}
+
+    setattr(mine, attribute, value)
+    with pytest.raises(InvalidInput) as caught:
+        of(mine)
+    assert str(caught.value) == f"target 'mine': {attribute} declares {word!r}; known: {known}"
+
+
+class Point:
+    """An entry point."""
+
+    name = "lava"
+
+    def __init__(self, load):
+        self.load = load
+
+
+@pytest.fixture
+def entry_point(monkeypatch):
+    """Install an adapter of a third party, which `load` returns."""
+
+    def install(load):
+        original = importlib.metadata.entry_points
+
+        def entry_points(**selection):
+            return [Point(load)] if selection.get("group") == "gradconform.adapters" else original(**selection)
+
+        monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+
+    return install
+
+
+def test_an_adapter_of_a_third_party_is_found(entry_point):
+    module = types.SimpleNamespace(gradients=lambda *arguments: {"x": 1}, version=lambda: "9.1")
+    entry_point(lambda: module)
+    assert adapter_names() == ["torch", "jax", "lava"]
+    assert is_installed("lava")
+    found = resolve("lava")
+    assert (found.title, found.gradients(1, 2, 3)) == ("lava 9.1", {"x": 1})
+    assert "lava 9.1" in [entry.title for entry in installed()]
+
+
+def test_an_adapter_of_a_third_party_needs_no_version(entry_point):
+    entry_point(lambda: types.SimpleNamespace(gradients=len))
+    assert resolve("lava").title == "lava"
+
+
+def test_an_adapter_of_a_third_party_that_cannot_be_imported(entry_point):
+    def load():
+        raise ImportError("libLava.so is missing")
+
+    entry_point(load)
+    assert refused("lava", NotInstalled) == "lava cannot be used: its adapter says: libLava.so is missing"
+
+
+@pytest.fixture
+def absent(monkeypatch):
+    """Make a framework look as if it were not installed."""
+
+    def remove(name):
+        original = importlib.util.find_spec
+
+        def find_spec(module, *more):
+            return None if module.split(".")[0] == name else original(module, *more)
+
+        monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+        for module in [module for module in sys.modules if module.split(".")[0] == name]:
+            monkeypatch.delitem(sys.modules, module)
+        monkeypatch.setitem(sys.modules, name, None)
+        monkeypatch.delitem(sys.modules, f"gradconform.adapters.{name}", raising=False)
+
+    return remove
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_a_framework_that_is_not_installed(absent, name):
+    absent(name)
+    assert not is_installed(name)
+    assert name in adapter_names()
+    assert refused(name, NotInstalled) == f"{name} cannot be used: pip install 'gradconform[{name}]'"
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_a_framework_that_is_installed_and_broken_says_why(monkeypatch, name):
+    def import_module(module):
+        raise ImportError(f"lib{name}.so: cannot open shared object file")
+
+    monkeypatch.setattr(importlib, "import_module", import_module)
+    monkeypatch.setattr(implementations, "is_installed", lambda name: True)
+    assert (
+        refused(name, NotInstalled)
+        == f"{name} cannot be used: importing it says: lib{name}.so: cannot open shared object file"
+    )
+
+
+def test_a_module_that_is_blocked_is_not_installed(monkeypatch):
+    blocked = types.ModuleType("torch")
+    blocked.__spec__ = None
+    monkeypatch.setitem(sys.modules, "torch", blocked)
+    assert not is_installed("torch")

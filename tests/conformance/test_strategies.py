@@ -1,0 +1,214 @@
+"""The strategies: everything in the vocabulary is drawn, all of it valid, and nothing is thrown away."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from typing import get_args
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from gradconform import Dense, SoftmaxCrossEntropy
+from gradconform.conformance import strategies
+from gradconform.conformance.engine import Record
+from gradconform.conformance.examples import Example, Labels, Layout
+from gradconform.conformance.plan import CHUNK, Enough, Plan, draw_examples
+from gradconform.conformance.regimes import REGIMES
+from gradconform.layers import ELU, GELU, Layer, LeakyReLU
+from gradconform.losses import REDUCTIONS, Huber, Loss
+
+STRUCTURES = 300
+
+
+def drawn(plan_seed, count, networks=None):
+    """Return the examples of the first structures of a run, drawn as the engine draws them."""
+    plan = Plan([], max_examples=10**9, seed=plan_seed, networks=networks)
+    record = Record(plan)
+    kept = []
+
+    def take(example):
+        if len(kept) >= count:
+            raise Enough
+        met = record.structures
+        record.example(0, example)
+        if record.structures > met:
+            kept.append(example)
+
+    record.case = lambda *arguments: None
+    with contextlib.suppress(Enough):
+        for chunk in itertools.count():
+            draw_examples(plan, chunk, [Phase.generate], take)
+    return kept
+
+
+@pytest.fixture(scope="module")
+def run():
+    return drawn(1, STRUCTURES)
+
+
+def networks_of(run):
+    return [example.network for example in run]
+
+
+def test_every_layer_and_option_is_drawn(run):
+    layers = {layer for network in networks_of(run) for layer in network.layers}
+    assert {type(layer) for layer in layers} == set(get_args(Layer))
+    assert {layer.bias for layer in layers if isinstance(layer, Dense)} == {True, False}
+    assert {layer.approximate for layer in layers if isinstance(layer, GELU)} == {"none", "tanh"}
+    assert len({layer.slope for layer in layers if isinstance(layer, LeakyReLU)}) == 3
+    assert len({layer.alpha for layer in layers if isinstance(layer, ELU)}) == 3
+
+
+def test_every_loss_is_drawn_in_every_reduction_and_with_every_option(run):
+    losses = {network.loss for network in networks_of(run)}
+    assert {(type(loss), loss.reduction) for loss in losses} == set(itertools.product(get_args(Loss), REDUCTIONS))
+    softmax = [loss for loss in losses if isinstance(loss, SoftmaxCrossEntropy)]
+    assert {loss.ignore_index for loss in softmax} == {None, -100, 0}
+    assert {loss.label_smoothing for loss in softmax} == {0.0, 0.1, 0.5, 1.0}
+    assert len({loss.delta for loss in losses if isinstance(loss, Huber)}) == 3
+
+
+def test_every_label_layout_regime_batch_size_and_weighting_is_drawn(run):
+    cross = [example for example in run if example.network.loss.labels == "classes"]
+    assert {example.labels for example in cross} == set(get_args(Labels))
+    assert {example.layout for example in run} == set(get_args(Layout))
+    assert {draw.regime for example in run for draw in example.draws} == set(REGIMES)
+    assert {example.rows for example in run} == set(strategies.BATCH_SIZES)
+    assert {example.class_weights for example in cross} == {True, False}
+    assert {type(example.network.loss) for example in run if example.class_weights} == {SoftmaxCrossEntropy}
+
+
+def test_one_sample_and_one_width_are_the_exception(run):
+    assert np.mean([example.rows == 1 for example in run]) < 0.5
+
+
+def test_networks_have_each_number_of_dense_layers(run):
+    counts = {sum(isinstance(layer, Dense) for layer in network.layers) for network in networks_of(run)}
+    assert counts == set(range(1, strategies.MAX_DENSE + 1))
+
+
+def dense_widths(network):
+    return [network.inputs, *(layer.units for layer in network.layers if isinstance(layer, Dense))]
+
+
+def test_widths_are_pairwise_distinct_or_all_equal(run):
+    distinct = equal = 0
+    for network in networks_of(run):
+        widths = dense_widths(network)
+        if len(set(widths)) == len(widths):
+            distinct += 1
+        else:
+            # a last layer of one unit is widened where its only class would be ignored
+            widened = getattr(network.loss, "ignore_index", None) == 0 and widths[-1] == 2
+            assert len(set(widths[:-1] if widened else widths)) == 1, str(network)
+            equal += 1
+    assert distinct > 0.6 * STRUCTURES
+    assert equal > 0.1 * STRUCTURES
+
+
+def test_widths_stay_within_what_the_bound_is_sharp_for(run):
+    assert all(1 <= width <= strategies.MAX_UNITS + 1 for network in networks_of(run) for width in network.widths)
+    assert any(1 in dense_widths(network) for network in networks_of(run))
+    assert any(network.widths[-1] == 1 for network in networks_of(run))
+
+
+def test_the_draws_of_an_example_are_of_different_regimes(run):
+    assert all(len({draw.regime for draw in example.draws}) == strategies.DRAWS for example in run)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_every_case_is_valid(run, dtype):
+    # Case itself raises for names, shapes, dtypes, numbers that are not finite, and a mean over no rows
+    cases = [example.case(draw, dtype) for example in run for draw in example.draws]
+    assert len(cases) == STRUCTURES * strategies.DRAWS
+    assert {str(case.dtype) for case in cases} == {dtype}
+
+
+def test_some_row_always_counts(run):
+    ignoring = 0
+    for example in run:
+        ignored = getattr(example.network.loss, "ignore_index", None)
+        if ignored is None:
+            continue
+        for entry in example.draws:
+            targets = example.case(entry, "float64").batch.targets
+            assert (targets != ignored).any()
+            ignoring += bool((targets == ignored).any())
+    assert ignoring > 10
+
+
+def test_the_same_seed_draws_the_same_examples_and_another_others():
+    first = drawn(5, 30)
+    assert drawn(5, 30) == first
+    assert drawn(6, 30) != first
+
+
+@pytest.mark.parametrize("strategy", ["networks", "examples"])
+def test_nothing_that_was_drawn_is_thrown_away(strategy):
+    begun, ended = [], []
+
+    @st.composite
+    def counted(draw):
+        begun.append(None)
+        value = draw(getattr(strategies, strategy)())
+        ended.append(value)
+        return value
+
+    # as few from each start as the engine draws: later ones are variations, which Hypothesis may give up itself;
+    # of the health checks only the one that looks at the clock is off
+    for start in range(15):
+
+        @seed(start)
+        @settings(
+            max_examples=CHUNK,
+            phases=[Phase.generate],
+            database=None,
+            deadline=None,
+            derandomize=False,
+            suppress_health_check=[HealthCheck.too_slow],
+        )
+        @given(counted())
+        def test(value):
+            assert value is ended[-1]
+
+        test()
+    assert len(begun) == len(ended) == 15 * CHUNK
+
+
+def test_the_simplest_example_is_small():
+    smallest = []
+
+    @settings(max_examples=1, phases=[Phase.generate], database=None, deadline=None, derandomize=True)
+    @given(strategies.examples())
+    def test(example):
+        smallest.append(example)
+
+    test()
+    assert str(smallest[0].network) == "2 -> Dense(1), MeanSquaredError"
+    assert (smallest[0].rows, smallest[0].draws[0].regime, smallest[0].layout) == (2, "integers", "C")
+
+
+def test_networks_of_given_losses_and_sizes():
+    @seed(4)
+    @settings(max_examples=100, phases=[Phase.generate], database=None, deadline=None, derandomize=False)
+    @given(strategies.networks(losses=st.just(Huber(delta=2.0)), max_dense=1, max_units=3))
+    def test(network):
+        seen.append(network)
+
+    seen = []
+    test()
+    assert {network.loss for network in seen} == {Huber(delta=2.0)}
+    assert {sum(isinstance(layer, Dense) for layer in network.layers) for network in seen} == {1}
+    assert {layer.units for network in seen for layer in network.layers if isinstance(layer, Dense)} <= {1, 2, 3, 4}
+
+
+def test_given_networks_are_the_only_ones():
+    network = strategies.Network(2, (Dense(3),), SoftmaxCrossEntropy(ignore_index=0))
+    examples = drawn(1, 10, st.just(network))
+    assert {example.network for example in examples} == {network}
+    # integer labels are the only ones that an index can be ignored among
+    assert {example.labels for example in examples} == {"integer"}
+    assert all(isinstance(example, Example) for example in examples)

@@ -1,0 +1,233 @@
+"""Arrays with bounds: no computation that the model permits strays further, and the worst ones come near."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gradconform.layers import ELU, LeakyReLU, ReLU, Tanh
+from gradconform.reference.bounded import Bounded
+from gradconform.reference.bounding import Bounding
+from gradconform.reference.functions import function
+from gradconform.reference.precision import precision
+
+ROUNDS = 16
+SLACK = 1.002
+"""The carriers' own errors, and second-order terms in float32."""
+
+
+def numbers(rng, shape, spread):
+    return rng.normal(size=shape) * 10 ** rng.uniform(-spread, spread, shape)
+
+
+def positive(rng, shape, spread):
+    return np.abs(numbers(rng, shape, spread)) + 1e-3
+
+
+def probabilities(rng, shape, spread):
+    return rng.uniform(0.01, 0.99, shape)
+
+
+OPERATIONS = {
+    "x + y": (lambda k, x, y: x + y, [((4, 3), numbers), ((4, 3), numbers)], 5),
+    "x - y": (lambda k, x, y: x - y, [((4, 3), numbers), ((1, 3), numbers)], 5),
+    "y - x by the right": (lambda k, x: 1.5 - x, [((4, 3), numbers)], 5),
+    "x * y": (lambda k, x, y: x * y, [((4, 3), numbers), ((4, 1), numbers)], 5),
+    "2 x": (lambda k, x: 2.0 * x, [((4, 3), numbers)], 5),
+    "x 0.1": (lambda k, x: x * 0.1, [((4, 3), numbers)], 5),
+    "x / y": (lambda k, x, y: x / y, [((4, 3), numbers), ((4, 3), positive)], 5),
+    "1 / y": (lambda k, y: 1 / y, [((4, 3), positive)], 5),
+    "-x": (lambda k, x: -x, [((4, 3), numbers)], 5),
+    "x[1:].T": (lambda k, x: x[1:].T, [((4, 3), numbers)], 5),
+    "x @ y": (lambda k, x, y: x @ y, [((2, 5), numbers), ((5, 3), numbers)], 10),
+    "x @ y of one term": (lambda k, x, y: x @ y, [((2, 1), numbers), ((1, 3), numbers)], 5),
+    "x W + b": (
+        lambda k, x, weight, bias: k.affine(x, weight, bias),
+        [((2, 7), numbers), ((7, 3), numbers), ((3,), numbers)],
+        15,
+    ),
+    "x^T y": (lambda k, x, y: x.T @ y, [((5, 2), numbers), ((5, 3), numbers)], 10),
+    "sum": (lambda k, x: x.sum(), [((3, 3), numbers)], 15),
+    "sum over rows": (lambda k, x: x.sum(axis=0), [((6, 3), numbers)], 10),
+    "sum over columns": (lambda k, x: x.sum(axis=-1, keepdims=True), [((3, 6), numbers)], 10),
+    "sum of one": (lambda k, x: x.sum(axis=0), [((1, 3), numbers)], 5),
+    "log": (lambda k, x: k.log(x), [((4, 3), positive)], 5),
+    "log p": (lambda k, x: k.log(x), [((4, 3), probabilities)], 5),
+    "maximum": (lambda k, x: k.maximum(x, 0.3), [((4, 3), numbers)], 5),
+    "maximum of logarithms": (lambda k, x: k.maximum(k.log(x), -0.7), [((4, 3), probabilities)], 15),
+    "weigh": (lambda k, w, x: k.weigh(w, x), [((4, 3), probabilities), ((4, 3), numbers)], 5),
+    "softmax": (lambda k, z: k.softmax(z)[0], [((4, 3), numbers)], 10),
+    "1 - softmax": (lambda k, z: k.softmax(z)[1], [((4, 3), numbers)], 10),
+    "log softmax": (lambda k, z: k.softmax(z)[2], [((4, 3), numbers)], 10),
+    "accept": (
+        lambda k, x, y: k.accept(lambda: x * (y - 1), lambda: x * (y - 1), lambda: x * y - x),
+        [((4, 3), numbers), ((4, 3), numbers)],
+        10,
+    ),
+    "tanh": (lambda k, z: k.evaluate(function(Tanh()), z)[0], [((4, 3), numbers)], 10),
+    "a chain": (lambda k, x, y: (x * y + 1) / (x * x + 1) - y, [((4, 3), numbers), ((4, 3), numbers)], 15),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_no_legal_computation_strays_further_than_the_bound(name, dtype, legal, rough):
+    operation, shapes, most = OPERATIONS[name]
+    rng, m = np.random.default_rng(2), precision(np.dtype(dtype))
+    slack = []
+    for spread in (0, 1, 0, 2):
+        for relative in (0, 0, 4 * m.u, 1e-3, 0.1):
+            exact = [kind(rng, shape, spread).astype(dtype) for shape, kind in shapes]
+            errors = [relative * np.abs(x).astype(float) * rng.uniform(0.5, 1, x.shape) for x in exact]
+            carrier = legal(dtype, rng).carrier
+            k = Bounding(m, carrier)
+            with np.errstate(all="ignore"):
+                bounded = [Bounded(x.astype(carrier), e, m) for x, e in zip(exact, errors, strict=True)]
+                result = operation(k, *bounded)
+            worst = np.zeros(result.value.shape)
+            for attempt in range(ROUNDS):
+                rougher = legal(dtype, rng, ("up", "down", "random", "random")[attempt % 4])
+                inputs = [
+                    rough(rougher, x.astype(carrier) + e * rng.choice([-1, 1], x.shape))
+                    for x, e in zip(exact, errors, strict=True)
+                ]
+                strayed = np.abs(operation(rougher, *inputs).value - result.value)
+                worst = np.maximum(worst, strayed.astype(float))
+            assert (worst <= result.error * SLACK).all()
+            slack.append(np.where(worst > 0, result.error / np.where(worst > 0, worst, 1), 1).ravel())
+    assert np.median(np.concatenate(slack)) < most
+
+
+@pytest.mark.parametrize("gap", [0, 1, 20, 100, 700, 2000])
+def test_softmax_at_every_gap(gap, dtype, legal, rough):
+    rng, m = np.random.default_rng(3), precision(np.dtype(dtype))
+    for classes in (1, 2, 3, 8):
+        z = (rng.uniform(-1, 1, (5, classes)) * gap / 2).astype(dtype)
+        z[:, -1] = z.max(axis=1)
+        for most in (0, 1e-6, 0.5):
+            error = most * rng.uniform(0.5, 1, z.shape)
+            k = Bounding(m, legal(dtype, rng).carrier)
+            with np.errstate(all="ignore"):
+                found = k.softmax(Bounded(z.astype(k.plain.dtype), error, m))
+                for attempt in range(12):
+                    rougher = legal(dtype, rng, ("up", "down", "random")[attempt % 3])
+                    # one logit up, the others down: the farthest that p moves
+                    sign = np.where(np.arange(classes) == attempt % classes, 1, -1) * rng.choice([-1, 1])
+                    computed = rougher.softmax(rough(rougher, z.astype(rougher.carrier) + error * sign))
+                    for bound, actual in zip(found, computed, strict=True):
+                        assert (np.abs(actual.value - bound.value) <= bound.error * SLACK).all()
+            assert (found[0].error <= 1 + 100 * m.eta).all()
+
+
+def test_where_one_logit_is_unknown_the_row_is_and_no_other():
+    m = precision(np.dtype(np.float64))
+    error = np.array([[0, np.inf, 0], [0, 0, 0]])
+    with np.errstate(all="ignore"):
+        parts = Bounding(m, np.float64).softmax(Bounded(np.zeros((2, 3)), error, m))
+    for part in parts:
+        assert np.isinf(part.error).tolist() == [[True] * 3, [False] * 3]
+
+
+def test_representable_constants_carry_no_error():
+    for dtype in (np.float32, np.float64):
+        m = precision(np.dtype(dtype))
+        for constant in (0, 1, 2.0, -0.5, 0.25, 2.0**20, dtype(0.1), np.array([0.1, 3], dtype)):
+            assert not np.any(Bounded.lift(constant, np.float64, m).error), constant
+
+
+def test_other_constants_are_rounded():
+    m = precision(np.dtype(np.float32))
+    assert Bounded.lift(0.1, np.float64, m).error == m.u * 0.1
+    assert Bounded.lift([0.5, 1 / 3], np.float64, m).error.tolist() == [0, m.u / 3]
+    assert Bounded.lift(2.0**24 + 1, np.float64, m).error == pytest.approx(1)
+
+
+def test_subnormal_numbers_may_be_read_as_0():
+    m = precision(np.dtype(np.float32))
+    given = np.array([1e-40, -1e-40, 0, 1.2e-38], np.float32)
+    assert Bounded.lift(given, np.float64, m).error.tolist() == [m.eta, m.eta, 0, 0]
+
+
+def test_overflow_is_unknown():
+    m = precision(np.dtype(np.float32))
+
+    def of(*values):
+        return Bounded.lift(np.array(values, np.float32), np.float64, m)
+
+    big = of(3e38, 1)
+    with np.errstate(all="ignore"):
+        assert np.isinf((big + big).error).tolist() == [True, False]
+        assert np.isinf((big * 2.0).error).tolist() == [True, False]
+        assert np.isinf((big / 0.5).error).tolist() == [True, False]
+        assert np.isinf(of(3e38, 3e38, 0).sum().error)
+        # the sum is small, but a partial sum may overflow
+        assert np.isinf(of(3e38, 3e38, -3e38, -3e38).sum().error)
+        assert np.isfinite(of(3e38, 1).sum().error)
+        x, weight = of(3e38, -3e38)[None], of(2, 2)[:, None]
+        assert np.isinf((x @ weight).error)
+        assert np.isfinite((x @ of(0.25, 0.25)[:, None]).error)
+
+
+def test_what_is_unknown_stays_unknown():
+    m = precision(np.dtype(np.float64))
+    k = Bounding(m, np.float64)
+    x, zero = Bounded(np.array([1.0]), np.array([np.inf]), m), Bounded.lift([0.0], np.float64, m)
+    with np.errstate(all="ignore"):
+        for result in (x + 1, x * zero, zero * x, zero / x, x / 2, 1 / x, k.log(x), k.weigh(zero, x), x.sum(), -x):
+            assert np.isinf(result.error).all()
+        assert all(np.isinf(part.error) for part in k.evaluate(function(Tanh()), x))
+        assert np.isinf((x[None] @ zero[None]).error)
+
+
+def test_a_divisor_that_may_be_0_and_a_logarithm_of_it_are_unknown():
+    m = precision(np.dtype(np.float64))
+    x = Bounded(np.array([0.5, 0.5, 0.0, 0.0]), np.array([0.4, 0.5, 0, 0.1]), m)
+    with np.errstate(all="ignore"):
+        assert np.isinf((1 / x).error).tolist() == [False, True, True, True]
+        assert np.isinf(Bounding(m, np.float64).log(x).error).tolist() == [False, True, True, True]
+
+
+def test_weight_0_hides_a_value_but_not_that_it_is_unknown():
+    m = precision(np.dtype(np.float64))
+    k = Bounding(m, np.float64)
+    weight = Bounded(np.array([0.0, 0.0, 0.0]), np.array([0, 0, 0.5]), m)
+    x = Bounded(np.array([-700.0, -np.inf, 3]), np.array([1.0, 0, 0]), m)
+    with np.errstate(all="ignore"):
+        found = k.weigh(weight, x)
+    assert found.value.tolist() == [0, 0, 0]
+    assert found.error.tolist() == [0, np.inf, 1.5 + m.eta]
+
+
+def test_a_floor_makes_what_lies_below_it_known():
+    m = precision(np.dtype(np.float64))
+    k = Bounding(m, np.float64)
+    below = Bounded(np.array([-np.inf, -150.0, -3.0, -30.0]), np.array([0, np.inf, 0.5, np.inf]), m)
+    found = k.maximum(below, -100)
+    assert found.value.tolist() == [-100, -100, -3, -30]
+    assert found.error == pytest.approx([100, 100, 0.5, 100])
+    assert np.isinf(k.maximum(Bounded(np.array([1.0]), np.array([np.inf]), m), 1e-12).error)
+
+
+@pytest.mark.parametrize(
+    ("layer", "left", "right"), [(ReLU(), 0, 1), (LeakyReLU(0.25), 0.25, 1), (ELU(2.0), 2, 1)], ids=str
+)
+def test_at_a_kink_the_slope_is_anything_between_its_sides(layer, left, right):
+    m = precision(np.dtype(np.float64))
+    k = Bounding(m, np.longdouble)
+    z = Bounded(np.array([0, 1e-9, -1e-9, 1e-3, -1e-3], np.longdouble), np.array([0, 1e-8, 1e-8, 1e-8, 1e-8]), m)
+    with np.errstate(all="ignore"):
+        value, slope = k.evaluate(function(layer), z)
+    low, high = slope.value - slope.error, slope.value + slope.error
+    assert (low[:3] <= min(left, right)).all()
+    assert (high[:3] >= max(left, right)).all()
+    assert slope.error[:3] == pytest.approx(abs(right - left) / 2, abs=1e-7)
+    assert (slope.error[3:] < 1e-7).all()  # and away from it there is no excuse
+    assert (value.error <= max(left, right) * z.error + 1e-15).all()
+    assert k.kinks == 3
+
+
+def test_arrays_on_either_side_of_an_operator():
+    m = precision(np.dtype(np.float64))
+    x, array = Bounded.lift([1.0, 2.0], np.float64, m), np.array([3.0, 4.0])
+    for found, expected in ((array * x, [3, 8]), (array + x, [4, 6]), (array - x, [2, 2]), (array / x, [3, 2])):
+        assert isinstance(found, Bounded)
+        assert found.value.tolist() == expected

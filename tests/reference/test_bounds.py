@@ -1,0 +1,283 @@
+"""The expected gradients and their bounds: nothing right goes beyond them, and nearly everything wrong does."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gradconform.case import Batch
+from gradconform.conformance.examples import Draw, Example
+from gradconform.conformance.regimes import REGIMES
+from gradconform.conformance.strategies import LOSSES, examples, networks
+from gradconform.errors import Unsupported
+from gradconform.layers import Dense, ReLU
+from gradconform.losses import MeanSquaredError
+from gradconform.network import Network
+from gradconform.notation import parse
+from gradconform.reference import bounds
+from gradconform.reference.backpropagation import backpropagate, gradients
+from gradconform.reference.bounds import allowance, carrier_for, expected
+
+settled = settings(deadline=None, derandomize=True, database=None, max_examples=40)
+
+
+def leaves(found):
+    yield "loss", found.loss
+    yield "input", found.input
+    for kind in ("parameters", "deltas", "outputs"):
+        for key, array in getattr(found, kind).items():
+            yield f"{kind}[{key}]", array
+
+
+def ratio(bound, actual):
+    """Return the worst |actual - exact| / bound of the elements that are known."""
+    with np.errstate(all="ignore"):
+        known, difference = np.isfinite(bound.error), np.abs(actual - bound.value)
+        relative = np.where(known & (difference > 0), difference / (bound.error * allowance(bound)), 0)
+        return float(np.where(known & ~np.isfinite(actual), np.inf, relative).max(initial=0))
+
+
+def worst(case, found):
+    bounded = dict(leaves(expected(case.network, case.parameters, case.batch).gradients))
+    ratios = {name: ratio(bounded[name], np.asarray(array)) for name, array in leaves(found)}
+    return max(ratios.items(), key=lambda item: item[1])
+
+
+def run(case):
+    return gradients(case.network, case.parameters, case.batch)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_plain_reference_stays_within_in_every_regime(dtype):
+    seen = Counter()
+
+    @settled
+    @given(examples())
+    def check(example):
+        for draw in example.draws:
+            seen[draw.regime] += 1
+            case = example.case(draw, dtype)
+            name, found = worst(case, run(case))
+            assert found <= 1, (str(case.network), draw, name)
+
+    check()
+    assert set(seen) == set(REGIMES)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda kind: kind.__name__)
+def test_the_worst_legal_computation_stays_within_in_every_regime(loss, dtype, legal):
+    """What `Legal` computes errs in every operation by as much as the model permits."""
+    rng = np.random.default_rng(0)
+
+    @settings(settled, max_examples=9)
+    @given(examples(networks(losses=LOSSES[loss])))
+    def check(example):
+        for draw, signs in zip(example.draws, ("up", "down", "random", "random"), strict=True):
+            case = example.case(draw, dtype)
+            rough = backpropagate(legal(dtype, rng, signs), case.network, case.parameters, case.batch)
+            bounded = dict(leaves(expected(case.network, case.parameters, case.batch).gradients))
+            for name, array in leaves(rough):
+                assert ratio(bounded[name], array.value) <= 1.002, (str(case.network), draw, name)
+
+    check()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_soft_labels_near_certainty(dtype):
+    """p sum(q) - q by a formula that keeps its digits must be inside the bound of the one that does not."""
+    rng = np.random.default_rng(0)
+    network = parse("8 -> Dense(8, bias=False), SoftmaxCrossEntropy(reduction=sum)")
+    for _ in range(100):
+        soft = rng.dirichlet(np.full(8, rng.choice([0.1, 1])), 5)
+        batch = Batch(rng.normal(size=(5, 8)).astype(dtype) * 5, soft.astype(dtype))
+        parameters = {"0.weight": np.eye(8, dtype=dtype)}
+        bounded = expected(network, parameters, batch).gradients
+        assert ratio(bounded.deltas[0], gradients(network, parameters, batch).deltas[0]) <= 1
+
+
+@st.composite
+def ordinary(draw):
+    network = draw(networks(max_dense=2, max_units=6))
+    return Example(network, draw(st.sampled_from([2, 3, 5])), (Draw("ordinary", draw(st.integers(0, 2**32 - 1))),))
+
+
+def choose(found, rng):
+    """Return the path and the place of an element of a parameter's gradient that is not 0."""
+    telling = [path for path, array in found.parameters.items() if array.any()]
+    if not telling:
+        return None, None
+    path = telling[rng.integers(len(telling))]
+    places = np.argwhere(found.parameters[path])
+    return path, tuple(places[rng.integers(len(places))])
+
+
+def perturbed(array, place, relative):
+    array = array.copy()
+    array[place] *= 1 + relative
+    return array
+
+
+@pytest.mark.parametrize(
+    ("dtype", "least"),
+    [(np.float64, {1e-9: 0.97, -1e-11: 0.95, 1e-12: 0.95, -1e-13: 0.8}), (np.float32, {1e-2: 0.97, -1e-4: 0.9})],
+)
+def test_a_wrong_digit_is_beyond_the_bound(dtype, least):
+    """In nearly all ordinary networks one wrong element is seen, however little it is off."""
+    rng, caught = np.random.default_rng(0), {relative: [] for relative in least}
+
+    @settings(settled, max_examples=100)
+    @given(ordinary())
+    def look(example):
+        case = example.case(example.draws[0], dtype)
+        found = run(case)
+        path, place = choose(found, rng)
+        if path is not None:
+            bound = expected(case.network, case.parameters, case.batch).gradients.parameters[path]
+            for relative, outcomes in caught.items():
+                outcomes.append(ratio(bound, perturbed(found.parameters[path], place, relative)) > 1)
+
+    look()
+    for relative, outcomes in caught.items():
+        assert len(outcomes) > 60
+        assert np.mean(outcomes) >= least[relative], relative
+
+
+def test_in_ordinary_networks_everything_is_known():
+    unknown, elements = [], []
+
+    @settled
+    @given(ordinary())
+    def look(example):
+        case = example.case(example.draws[0], np.float64)
+        for _, bound in leaves(expected(case.network, case.parameters, case.batch).gradients):
+            unknown.append(np.count_nonzero(np.isinf(bound.error)))
+            elements.append(bound.error.size)
+
+    look()
+    assert sum(unknown) <= 0.01 * sum(elements)
+
+
+def test_without_a_longer_type_the_verdicts_are_the_same(monkeypatch):
+    rng, verdicts = np.random.default_rng(0), Counter()
+
+    @settings(settled, max_examples=40)
+    @given(examples())
+    def check(example):
+        for draw in example.draws:
+            case = example.case(draw, np.float64)
+            found = run(case)
+            path, place = choose(found, rng)
+            wrong = None if path is None else perturbed(found.parameters[path], place, 1e-9)
+            both = []
+            for long in (bounds.LONG, False):
+                monkeypatch.setattr(bounds, "LONG", long)
+                bounded = expected(case.network, case.parameters, case.batch).gradients
+                assert max(ratio(bound, np.asarray(array)) for (_, bound), (_, array) in pairs(bounded, found)) <= 1
+                both.append(path and ratio(bounded.parameters[path], wrong) > 1)
+            monkeypatch.undo()
+            verdicts[tuple(both)] += 1
+
+    def pairs(bounded, found):
+        return zip(leaves(bounded), leaves(found), strict=True)
+
+    check()
+    verdicts.pop((None, None), None)
+    assert verdicts[True, True] > 0.5 * verdicts.total()
+    # a factor of 2 in the bound decides in a few
+    assert verdicts[True, False] + verdicts[False, True] <= 0.05 * verdicts.total()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "long", "rows", "carrier"),
+    [
+        (np.float64, True, 2, np.longdouble),
+        (np.float64, False, 2, np.float64),
+        (np.float64, True, 2_000_000, np.float64),
+        (np.float32, True, 2, np.float64),
+    ],
+)
+def test_the_type_of_the_exact_values(monkeypatch, dtype, long, rows, carrier):
+    monkeypatch.setattr(bounds, "LONG", long)
+    batch = Batch(np.broadcast_to(np.zeros((), dtype), (rows, 1)), np.zeros((rows, 2)))
+    assert carrier_for(Network(1, (Dense(2),), MeanSquaredError()), batch) is carrier
+
+
+def test_the_allowance_is_the_carriers_error():
+    parameters = {"0.weight": np.ones((1, 1)), "0.bias": np.ones(1)}
+    network, batch = Network(1, (Dense(1),), MeanSquaredError()), Batch(np.ones((1, 1)), np.ones((1, 1)))
+    long = 2.0**-11 if bounds.LONG and np.finfo(np.longdouble).nmant == 63 else None
+    if long:
+        assert allowance(expected(network, parameters, batch).gradients.loss) == pytest.approx(1 + 1e-6 + long)
+    short = {path: array.astype(np.float32) for path, array in parameters.items()}
+    batch = Batch(batch.inputs.astype(np.float32), batch.targets.astype(np.float32))
+    assert allowance(expected(network, short, batch).gradients.loss) == pytest.approx(1 + 1e-6 + 2.0**-29, abs=1e-12)
+
+
+def kinked(z):
+    """Return a case whose pre-activations are `z`."""
+    z = np.asarray(z, float)
+    network = Network(1, (Dense(z.size), ReLU()), MeanSquaredError(reduction="sum"))
+    parameters = {"0.weight": np.zeros((1, z.size)), "0.bias": z}
+    return network, parameters, Batch(np.ones((1, 1)), np.ones((1, z.size)))
+
+
+def test_kinks_are_counted_and_both_sides_are_right():
+    network, parameters, batch = kinked([0, 1, -1, 1e-320])
+    found = expected(network, parameters, batch)
+    assert found.kinks == 2
+    # dC/da = 2 (a - 1) = -2 at the kink; dC/db is -2 or 0 there, and nothing else elsewhere
+    bound = found.gradients.parameters["0.bias"]
+    assert ratio(bound, np.array([0, 0, 0, 0.0])) <= 1
+    assert ratio(bound, np.array([-2, 0, 0, -2.0])) <= 1
+    assert ratio(bound, np.array([-1, 0, 0, -1.0])) <= 1
+    assert ratio(bound, np.array([-2.001, 0, 0, 0])) > 1
+    assert ratio(bound, np.array([0.001, 0, 0, 0])) > 1
+    assert ratio(bound, np.array([0, 1e-12, 0, 0])) > 1
+    assert ratio(bound, np.array([0, 0, -2, 0.0])) > 1
+
+
+def test_a_smooth_network_has_no_kinks():
+    case = Example(parse("3 -> Dense(4) -> ELU -> Dense(2) -> GELU, Huber"), 3, ()).case(
+        Draw("integers", 0), np.float64
+    )
+    assert expected(case.network, case.parameters, case.batch).kinks == 0
+
+
+def test_the_exact_value_is_exact():
+    """C = (1/3 - 1/5)^2 / 1 on numbers that are not representable: the value is that of the given float64 numbers."""
+    from fractions import Fraction
+
+    x, w, b, y = (np.float64(1) / d for d in (3, 7, 11, 5))
+    residual = Fraction(x) * Fraction(w) + Fraction(b) - Fraction(y)
+    parameters = {"0.weight": np.array([[w]]), "0.bias": np.array([b])}
+    found = expected(Network(1, (Dense(1),), MeanSquaredError()), parameters, Batch(np.array([[x]]), np.array([[y]])))
+    exact = {"0.weight": 2 * residual * Fraction(x), "0.bias": 2 * residual}
+    for path, value in exact.items():
+        bound = found.gradients.parameters[path]
+        carrier = np.finfo(bound.value.dtype).eps
+        assert abs(Fraction(*bound.value.item().as_integer_ratio()) - value) <= 64 * carrier * abs(value)
+        # a handful of roundings of the size of b, y and the residual
+        assert bound.error.item() < 64 * 2.0**-53 * (abs(b) + abs(y))
+
+
+def test_an_overflow_is_unknown_and_not_wrong():
+    network = Network(1, (Dense(1),), MeanSquaredError())
+    parameters = {"0.weight": np.full((1, 1), 1e200), "0.bias": np.zeros(1)}
+    batch = Batch(np.full((1, 1), 1e200), np.zeros((1, 1)))
+    found = expected(network, parameters, batch).gradients
+    assert math.isinf(found.loss.error)
+    assert ratio(found.loss, np.array(np.inf)) == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.longdouble])
+def test_a_type_without_a_model_is_named(dtype):
+    network, parameters, batch = kinked([1])
+    batch = Batch(batch.inputs.astype(dtype), batch.targets.astype(dtype))
+    with pytest.raises(Unsupported) as error:
+        expected(network, parameters, batch)
+    assert str(error.value) == f"no rounding model for {np.dtype(dtype)}; there is one for float64, float32"
