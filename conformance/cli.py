@@ -172,7 +172,10 @@ def main() -> None:
     """Run the command line."""
     # small matrices are faster on one thread, and this process is ours
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir()) / "gradconform-hypothesis"))
+    # Hypothesis keeps what it knows of the interpreter: not in the folder where somebody happens to be
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    storage = Path(tempfile.gettempdir()) / f"gradconform-{user}" / "hypothesis"
+    os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(storage))
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as error:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradconform.case import Array
+from gradconform.errors import first_line
 from gradconform.reference.bounded import Bounded
 from gradconform.reference.bounds import allowance
 
@@ -158,11 +159,6 @@ def _worst(array: Array, expected: Bounded, difference: Array, bound: Array, rat
         float(bound[index]),
         float(ratio[index]),
     )
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's message."""
-    return (str(error).splitlines() or [""])[0]
 
 
 def _factor(array: Array, expected: Bounded) -> Factor | None:

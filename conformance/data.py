@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from gradconform.case import Array, Batch
-from gradconform.errors import InvalidInput
+from gradconform.errors import InvalidInput, first_line
 from gradconform.layers import Dense, Tanh
 from gradconform.losses import LossRecord, MeanSquaredError, SoftmaxCrossEntropy
 from gradconform.network import Network
@@ -141,7 +141,7 @@ def _read_npz(place: str) -> Data:
             arrays = {name: file[name] for name in ("inputs", "targets") if name in file}
             names = ", ".join(file.files) or "nothing"
     except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise InvalidInput(f"{place}: not an NPZ file of plain arrays: {str(error).splitlines()[0]}") from None
+        raise InvalidInput(f"{place}: not an NPZ file of plain arrays: {first_line(error)}") from None
     for name in ("inputs", "targets"):
         if name not in arrays:
             raise InvalidInput(f"{place}: no array {name!r}; the file has {names}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import importlib.metadata
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -17,7 +18,7 @@ import gradconform.adapters
 from gradconform.adapters.deviations import described
 from gradconform.case import Batch, Parameters
 from gradconform.conformance.examples import Labels
-from gradconform.errors import InvalidInput, NotInstalled
+from gradconform.errors import InvalidInput, NotInstalled, first_line
 from gradconform.network import Network
 
 DTYPES = ("float64", "float32")
@@ -177,27 +178,31 @@ def _load_file(place: str) -> Any:
         raise InvalidInput(f"{place}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    # its neighbours are importable, as when the file is run
-    sys.path.insert(0, str(path.resolve().parent))
     try:
-        spec.loader.exec_module(module)
+        with _importable(path.parent):
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         line = _line_of(error, path)
-        raise InvalidInput(f"{place}{line}: {type(error).__name__}: {_first_line(error)}") from error
-    finally:
-        sys.path.remove(str(path.resolve().parent))
+        raise InvalidInput(f"{place}{line}: {type(error).__name__}: {first_line(error)}") from error
     return module
 
 
 def _load_module(place: str, target: str) -> Any:
     try:
-        return importlib.import_module(place)
+        with _importable(Path.cwd()):
+            return importlib.import_module(place)
     except (Exception, SystemExit) as error:
-        raise InvalidInput(f"target {target!r}: {type(error).__name__}: {_first_line(error)}") from error
+        raise InvalidInput(f"target {target!r}: {type(error).__name__}: {first_line(error)}") from error
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0]
+@contextlib.contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Let a target import what lies beside it, as when Python runs it."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
 
 
 def _line_of(error: BaseException, path: Path) -> str:

@@ -9,6 +9,7 @@ from gradconform.conformance.checks import Check
 from gradconform.conformance.compare import Comparison, Kind
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.situation import CallFailed, Situation, Subject, require_shapes
+from gradconform.errors import first_line
 from gradconform.network import Network
 
 
@@ -46,7 +47,7 @@ def judge(
     except CallFailed as failure:
         judgement.comparisons.append(failure.comparison)
     except NotImplementedError as error:
-        judgement.unsupported = (str(error).splitlines() or ["it raised NotImplementedError"])[0]
+        judgement.unsupported = first_line(error) or "it raised NotImplementedError"
     return judgement
 
 

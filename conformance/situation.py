@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from gradconform.case import Case, Gradients
-from gradconform.conformance.compare import Comparison, Kind, first_line
+from gradconform.conformance.compare import Comparison, Kind
 from gradconform.conformance.implementations import Implementation
+from gradconform.errors import first_line
 from gradconform.network import Network
 from gradconform.reference.bounds import Expected, expected
 

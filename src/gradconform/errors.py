@@ -17,3 +17,8 @@ class Unsupported(GradconformError, NotImplementedError):
 
 class NotInstalled(GradconformError, ImportError):
     """A framework that was asked for by name is not installed."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message, which may be long or empty."""
+    return (str(error).splitlines() or [""])[0]
