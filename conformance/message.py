@@ -76,7 +76,7 @@ def tally_text(tally: Tally) -> str:
         text += textwrap.wrap(worst, columns(), initial_indent="  ", subsequent_indent="    ")
     details = [
         (tally.vacuous, "elements are too small to tell from rounding"),
-        (tally.unknown, "elements may overflow on the way: not compared"),
+        (tally.unknown, "elements may overflow or divide by 0 on the way: not compared"),
         (tally.at_kinks, "networks at a kink: either one-sided derivative is right"),
         (tally.unsupported, "networks are not supported: not compared"),
     ]

@@ -38,9 +38,12 @@ def run(command, folder):
 
 
 def masked(text):
-    """Return an output without what a processor changes: seconds, digits, and which element was the worst."""
+    """Return an output without its numbers, and without which element was the worst.
+
+    Processors round differently, and Hypothesis draws constants of the modules that it takes for one's own.
+    """
     text = re.sub(r"(worst error/bound) \S+ at \S+", r"\1 #", text.strip())
-    return re.sub(r"\d+(\.\d+)?(e[+-]\d+)?(?= s$|$)|\d\.\d+(e[+-]\d+)?", "#", text, flags=re.MULTILINE)
+    return re.sub(r"-?\d[\d,.]*(e[+-]\d+)?", "#", text)
 
 
 def test_the_network_by_hand_is_the_example():

@@ -241,7 +241,8 @@ def test_a_tally_tells_what_was_not_compared(wide):
         "torch 2.13  float32",
         "  1,000 networks, 12,000 comparisons of 345,678 elements",
         f"  worst error/bound 0.43 at 0.bias of {NETWORK}",
-        "  1 elements are too small to tell from rounding; 2,345 elements may overflow on the way: not compared; "
+        "  1 elements are too small to tell from rounding; 2,345 elements may overflow or "
+        "divide by 0 on the way: not compared; "
         "6 networks at a kink: either one-sided derivative is right; 7 networks are not supported: not compared",
     ]
 
