@@ -7,6 +7,7 @@ Nothing heavy is imported before a command runs: `--help` answers without NumPy,
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import shlex
@@ -176,8 +177,14 @@ def main() -> None:
     user = os.getuid() if hasattr(os, "getuid") else "user"
     storage = Path(tempfile.gettempdir()) / f"gradconform-{user}" / "hypothesis"
     os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(storage))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show
     try:
         cli.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else error.format_message(), err=True)
+        sys.exit(EXIT_USAGE)
     except click.ClickException as error:
         hint = f" (see {error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
         _fail(f"{error.format_message()}{hint}", EXIT_USAGE)
@@ -190,6 +197,9 @@ def main() -> None:
     except BrokenPipeError:
         # the reader of our output has gone: nothing is left to say, not even at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _fail(f"the output cannot be written: {error.strerror}", EXIT_USAGE)
 
 
 def _again(seed: int) -> str:

@@ -76,6 +76,11 @@ class Comparison:
         return self.kind is Kind.PASS
 
     @property
+    def tells(self) -> bool:
+        """Whether any element could have told a wrong value from rounding."""
+        return self.elements > self.vacuous + self.unknown
+
+    @property
     def ratio(self) -> float:
         """The worst error / bound."""
         return self.worst.ratio if self.worst is not None else 0.0

@@ -128,6 +128,8 @@ def _read_csv(place: str) -> Data:
         values = [_cell(place, line, header[-1], row[-1]) for line, row in rows]
         return _data(place, inputs, np.array(values))
     classes = sorted(set(targets))
+    if len(classes) == 1:
+        raise InvalidInput(f"{place}: all samples have the same target, {classes[0]}: there is nothing to learn")
     if len(classes) > MOST_CLASSES:
         raise InvalidInput(f"{place}: the last column, {header[-1]}, has {len(classes)} different words: not a target")
     return Data(inputs, np.array([classes.index(target) for target in targets]), None, tuple(classes))

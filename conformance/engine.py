@@ -186,7 +186,7 @@ class Record:
         return finding_of(smallest, self.plan.command, others)
 
     def _result(self, findings: list[Finding], interrupted: bool) -> Result:
-        compared = sum(tally.comparisons for tally in self.tallies.values())
+        compared = any(tally.elements > tally.vacuous + tally.unknown for tally in self.tallies.values())
         verdict: Verdict = "passed" if compared else "nothing compared"
         if findings:
             verdict = "failed"

@@ -78,7 +78,9 @@ def finding_of(failure: Failure, command: str, witnesses: Sequence[Implementatio
     """Return the finding of a failure; witnesses are asked for the same case, and their agreement is reported."""
     root, case = failure.root, failure.case
     failed = list(dict.fromkeys(entry.path for entry in failure.judgement.failures if not _relation(entry)))
-    passed = [entry.path for entry in failure.judgement.comparisons if entry.passed and not _relation(entry)]
+    # what is 0, or lost in rounding, in this case is not known to be right
+    agreed = [entry for entry in failure.judgement.comparisons if entry.passed and entry.tells]
+    passed = [entry.path for entry in agreed if not _relation(entry)]
     agreeing, disagreeing = _votes(failure, witnesses)
     finding = Finding(
         id=_identity(failure, case),

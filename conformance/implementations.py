@@ -36,7 +36,8 @@ class Implementation:
 
     `gradients(network, parameters, batch)` returns `{path: array}` or `gradconform.Gradients`, and raises
     `NotImplementedError` for what it does not support. What it declares is all that is drawn for it: its `dtypes`, the
-    kinds of `labels` that its cross entropies take, and whether they take `class_weights`.
+    kinds of `labels` that its cross entropies take, whether they take `class_weights`, and whether it takes arrays in
+    any memory order (`layouts`). `conventions` names the adapter whose documented deviations it shares.
     """
 
     name: str
@@ -45,6 +46,8 @@ class Implementation:
     dtypes: tuple[str, ...] = DTYPES
     labels: tuple[Labels, ...] = LABELS
     class_weights: bool = True
+    layouts: bool = True
+    conventions: str | None = None
 
     @property
     def title(self) -> str:
@@ -53,7 +56,7 @@ class Implementation:
 
     def described(self, network: Network) -> Network:
         """Return the network that the implementation computes by its documented design."""
-        return described(self.name, network)
+        return described(self.conventions or self.name, network)
 
 
 def adapter_names() -> list[str]:
@@ -139,8 +142,8 @@ def resolve(target: str) -> Implementation:
 def of(candidate: object, name: str | None = None) -> Implementation:
     """Return a function, or an object with a `gradients` method, as an implementation.
 
-    Its attributes `dtypes`, `labels` and `class_weights` declare what it supports. Without them that is float64 and
-    integer labels without class weights, as a network written by hand has them.
+    Its attributes `dtypes`, `labels`, `class_weights`, `layouts` and `conventions` declare what it supports. Without
+    them that is float64 and integer labels without class weights, in C order, as a network written by hand has them.
     """
     if isinstance(candidate, Implementation):
         return candidate
@@ -156,6 +159,8 @@ def of(candidate: object, name: str | None = None) -> Implementation:
         dtypes=tuple(_declared(name, candidate, "dtypes", DTYPES)),
         labels=tuple(_declared(name, candidate, "labels", LABELS)),
         class_weights=bool(getattr(candidate, "class_weights", False)),
+        layouts=bool(getattr(candidate, "layouts", False)),
+        conventions=getattr(candidate, "conventions", None),
     )
 
 

@@ -31,7 +31,8 @@ def finding_text(finding: Finding) -> str:
     say("smallest network", f"{finding.notation}, batch {finding.rows}, {finding.dtype}, {finding.numbers}")
     if finding.actual is not None:
         place = f"[{', '.join(map(str, finding.index))}]" if finding.index else ""
-        numbers = f"yours {_number(finding.actual)}     expected {_number(finding.expected)}"
+        yours, expected = _told_apart(finding.actual, finding.expected)
+        numbers = f"yours {yours}     expected {expected}"
         say("worst element", f"{finding.path}{place}     {numbers}")
         say("error / bound", f"{_short(finding.error)} / {_short(finding.bound)}")
     if finding.factor is not None:
@@ -138,6 +139,14 @@ def _votes(finding: Finding) -> str:
 def _and(names: Iterable[str]) -> str:
     *rest, last = list(names) or ["nothing"]
     return f"{', '.join(rest)} and {last}" if rest else last
+
+
+def _told_apart(one: Number | None, other: Number | None) -> tuple[str, str]:
+    """Return two numbers with as many digits as it takes to see that they differ."""
+    if not isinstance(one, float) or not isinstance(other, float):
+        return _number(one), _number(other)
+    digits = next((digits for digits in (6, 9, 12) if f"{one:.{digits}e}" != f"{other:.{digits}e}"), 16)
+    return f"{one:.{digits}e}", f"{other:.{digits}e}"
 
 
 def _number(number: Number | None) -> str:

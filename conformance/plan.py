@@ -48,7 +48,8 @@ class Plan:
         """Return the strategy of what every implementation says that it takes."""
         labels = [kind for kind in known.LABELS if all(kind in entry.labels for entry in self.implementations)]
         weights = all(entry.class_weights for entry in self.implementations)
-        return examples(self.networks, labels=labels or known.LABELS[:1], class_weights=weights)
+        layouts = all(entry.layouts for entry in self.implementations)
+        return examples(self.networks, labels=labels or known.LABELS[:1], class_weights=weights, layouts=layouts)
 
     def dtypes_of(self, implementation: Implementation) -> Sequence[str]:
         """Return the dtypes in which an implementation is checked: those asked for, else those it declares."""

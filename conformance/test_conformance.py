@@ -73,7 +73,12 @@ def test_conformance(
     group: str, implementation: Implementation, dtype: str, gradconform_counts: Counter[str], data: st.DataObject
 ) -> None:
     """An implementation has the properties that a group of checks verifies."""
-    drawn = examples(NETWORKS.get(group), labels=implementation.labels, class_weights=implementation.class_weights)
+    drawn = examples(
+        NETWORKS.get(group),
+        labels=implementation.labels,
+        class_weights=implementation.class_weights,
+        layouts=implementation.layouts,
+    )
     example: Example = data.draw(drawn)
     for draw in example.draws:
         situation = Situation(example.case(draw, dtype))

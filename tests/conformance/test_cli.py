@@ -298,3 +298,18 @@ def test_doctor_tells_what_is_missing_and_how_to_get_it(without):
     assert done.returncode == 0
     assert "not installed: pip install 'gradconform[jax]'" in done.stdout
     assert "numpy" in done.stdout
+
+
+def test_without_a_command_the_help_is_shown():
+    done = run()
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "gradconform doctor" in done.stderr
+    assert done.stderr.startswith("Usage: ")
+
+
+def test_a_name_that_the_terminal_cannot_show(tmp_path):
+    (tmp_path / "mein_netz_ü.py").write_text(BIAS_MEAN.replace("/ batch.rows", ""), "utf-8")
+    arguments = ["check", "mein_netz_ü.py:gradients", "--network", NOTATION, "--max-examples", "2"]
+    done = run(*arguments, folder=tmp_path, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert "mein_netz_\\xfc.py" in done.stdout

@@ -11,10 +11,13 @@ import types
 import numpy as np
 import pytest
 
+import gradconform as gc
 from gradconform import InvalidInput, NotInstalled, parse
+from gradconform.adapters.deviations import described
 from gradconform.conformance import implementations
 from gradconform.conformance.examples import Draw, Example
 from gradconform.conformance.implementations import Implementation, adapter_names, installed, is_installed, of, resolve
+from gradconform.reference.backpropagation import gradients
 
 FUNCTION = "def gradients(network, parameters, batch):\n    return {'0.weight': 1}\n"
 
@@ -338,3 +341,34 @@ def test_a_module_that_is_blocked_is_not_installed(monkeypatch):
     blocked.__spec__ = None
     monkeypatch.setitem(sys.modules, "torch", blocked)
     assert not is_installed("torch")
+
+
+def test_a_function_gets_plain_arrays_unless_it_declares_any_memory_order():
+    seen = []
+
+    def compute(network, parameters, batch):
+        seen.append(batch.inputs.flags.c_contiguous and min(batch.inputs.strides) > 0)
+        return gradients(network, parameters, batch)
+
+    assert gc.check(compute, max_examples=40, seed=1).passed
+    assert all(seen)
+    seen.clear()
+    compute.layouts = True
+    assert gc.check(compute, max_examples=40, seed=1).passed
+    assert not all(seen)
+
+
+def test_a_function_may_share_the_deviations_of_a_framework():
+    def compute(network, parameters, batch):
+        return gradients(described("torch", network), parameters, batch)
+
+    network = "2 -> Dense(3) -> Sigmoid -> Dense(1) -> Sigmoid, BinaryCrossEntropy"
+    assert not gc.check(compute, networks=network, max_examples=100, seed=1).passed
+    compute.conventions = "torch"
+    assert gc.check(compute, networks=network, max_examples=100, seed=1).passed
+
+
+def test_comparing_only_what_cannot_be_told_from_rounding_is_comparing_nothing():
+    result = gc.check("reference", networks="2 -> Dense(1), SoftmaxCrossEntropy", max_examples=4, only=["parameters"])
+    assert result.comparisons > 0
+    assert result.verdict == "nothing compared"

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+import gradconform as gc
 from gradconform import Gradients
 from gradconform.conformance.engine import run
 from gradconform.conformance.faults import FAULTS
@@ -258,3 +259,15 @@ def test_a_tally_of_nothing_is_short(wide):
 def test_columns_follow_the_terminal_within_limits(monkeypatch, given, expected):
     monkeypatch.setenv("COLUMNS", given)
     assert columns() == expected
+
+
+def test_numbers_that_differ_look_different(wide):
+    result = gc.check(_nudged, networks="2 -> Dense(1), MeanSquaredError", max_examples=4)
+    line = next(line for line in str(result).splitlines() if "worst element" in line)
+    yours, expected = re.search(r"yours (\S+) +expected (\S+)", line).groups()
+    assert yours != expected
+
+
+def _nudged(network, parameters, batch):
+    found = dict(gradients(network, parameters, batch).parameters)
+    return {path: value * (1 + 1e-10) for path, value in found.items()}
