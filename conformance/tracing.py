@@ -17,6 +17,7 @@ from gradconform.layers import Dense, Sigmoid
 from gradconform.losses import SoftmaxCrossEntropy
 from gradconform.network import Network
 from gradconform.notation import to_notation
+from gradconform.reference.backpropagation import gradients
 from gradconform.reference.bounded import Bounded
 from gradconform.reference.trace import trace
 
@@ -32,7 +33,7 @@ LABEL, NARROW_LABEL = 28, 16
 
 
 def trace_text(network: Network, implementations: Sequence[Implementation], seed: int, rows: int, dtype: str) -> str:
-    """Return the table. Raises `InvalidInput` where an implementation gives nothing for the case."""
+    """Return the table; an implementation that gives nothing for the case is told above it."""
     example = Example(network, rows, (Draw("ordinary", seed),))
     situation = Situation(example.case(example.draws[0], dtype))
     case = situation.case
@@ -48,18 +49,18 @@ def trace_text(network: Network, implementations: Sequence[Implementation], seed
             lines += _filled(f"{subject.implementation.name}: not supported: {error}")
     table = _Table([REFERENCE, *found])
     expected = situation.expected(subjects[0].implementation).gradients if subjects else None
-    for layer in trace(case.network, case.parameters, case.batch):
+    reference = gradients(case.network, case.parameters, case.batch)
+    for layer in trace(case.network, case.parameters, case.batch, reference):
         lines += ["", *table.header(f"layer {layer.index}  {_name(network, layer.index)}")]
         for name, values in layer.quantities():
             place = (layer.index, name)
-            others = [_pick(case, gradients, place) for gradients in found.values()]
+            others = [_pick(case, given, place) for given in found.values()]
             bound = None if expected is None else _pick(case, expected, place)
             lines += table.quantity(name, values, others, bound, single=rows == 1)
     lines += ["", *table.header("cost")]
-    reference_cost = np.asarray(trace_cost(case))
-    others = [gradients.loss for gradients in found.values()]
+    others = [given.loss for given in found.values()]
     bound = None if expected is None else expected.loss
-    lines += table.quantity("C", reference_cost, others, bound, single=False)
+    lines += table.quantity("C", np.asarray(reference.loss), others, bound, single=False)
     return "\n".join(lines)
 
 
@@ -67,26 +68,19 @@ def _filled(text: str) -> list[str]:
     return textwrap.wrap(text, columns(), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
-def trace_cost(case: Case) -> Array:
-    """Return the cost of a case by the reference."""
-    from gradconform.reference.backpropagation import gradients
-
-    return np.asarray(gradients(case.network, case.parameters, case.batch).loss)
-
-
-def _pick(case: Case, gradients: Gradients[Any], place: tuple[int, str]) -> Any:
+def _pick(case: Case, given: Gradients[Any], place: tuple[int, str]) -> Any:
     """Return one of the textbook's quantities from what an implementation gave; None where it did not give it."""
     index, name = place
     if name == "incoming activation dz/dw":
-        return case.batch.inputs if index == 0 else gradients.outputs.get(index - 1)
+        return case.batch.inputs if index == 0 else given.outputs.get(index - 1)
     if name in {"pre-activation z", "activation a"}:
-        return gradients.outputs.get(index)
+        return given.outputs.get(index)
     if name == "sigma'(z)":
-        return _slope(gradients.input if index == 0 else gradients.deltas.get(index - 1), gradients.deltas.get(index))
+        return _slope(given.input if index == 0 else given.deltas.get(index - 1), given.deltas.get(index))
     if name in {"delta dC/dz", "dC/da"}:
-        return gradients.deltas.get(index)
+        return given.deltas.get(index)
     if name in {"dC/dw", "dC/db"}:
-        return gradients.parameters.get(f"{index}.{'weight' if name == 'dC/dw' else 'bias'}")
+        return given.parameters.get(f"{index}.{'weight' if name == 'dC/dw' else 'bias'}")
     return None
 
 
