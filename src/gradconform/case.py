@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gradconform.dtypes import finfo, is_floating
 from gradconform.errors import InvalidInput
 from gradconform.losses import LossRecord, SoftmaxCrossEntropy
 from gradconform.network import Network
@@ -22,14 +23,15 @@ Parameters = Mapping[str, Array]
 T = TypeVar("T")
 
 LABEL_TOLERANCE = 1e-4
-"""How far the sum of a row of soft labels may be from 1: float32 rounding of any sensible number of classes."""
+"""How far the sum of a row of soft labels may be from 1, for labels that were written down with a few digits."""
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
     """Samples and what the loss needs beside them.
 
-    `inputs`: (N, width). `targets`: (N,) integer labels or (N, C) values in the dtype of the inputs.
+    `inputs`: (N, width), of any floating-point type, bfloat16 included. `targets`: (N,) integer labels or (N, C)
+    values in the dtype of the inputs.
     `class_weights`: (C,), for SoftmaxCrossEntropy alone. `cotangent`: what the unreduced loss is weighted with
     (reduction none alone), in the shape of the loss.
     """
@@ -42,7 +44,12 @@ class Batch:
     @property
     def rows(self) -> int:
         """The number of samples."""
-        return int(self.inputs.shape[0])
+        return int(self.inputs.shape[-2])
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the targets are integer labels, one a sample, and not values or probabilities."""
+        return self.targets.dtype.kind in "iu"
 
     def take(self, rows: Array | slice) -> Batch:
         """Return the batch of the given samples, in the given order."""
@@ -81,6 +88,10 @@ class Gradients(Generic[T]):
 
     `parameters`: the gradient of each parameter, by path. `loss`: its value, unreduced where the reduction is none.
     `input`: dC/dx, (N, width). `deltas`: dC/dz at the output of each layer, by index. `outputs`: the output itself.
+
+    `captured`: the same quantities, all of them, from the run that `deltas` and `outputs` belong to, where that is
+    another program than the one that gave the rest, as with compilers: what a program is to return changes how it is
+    rounded. None where all belong to one run. `deltas` and `outputs` stand here in either case.
     """
 
     parameters: Mapping[str, T]
@@ -88,10 +99,11 @@ class Gradients(Generic[T]):
     input: T | None = None
     deltas: Mapping[int, T] = field(default_factory=dict)
     outputs: Mapping[int, T] = field(default_factory=dict)
+    captured: Gradients[T] | None = None
 
 
 def _check_parameters(network: Network, parameters: Parameters, dtype: np.dtype[Any]) -> None:
-    if dtype.kind != "f":
+    if not is_floating(dtype):
         raise InvalidInput(f"inputs: expected floating-point numbers, got {dtype}")
     shapes = network.parameters()
     for path in itertools.chain(shapes, parameters):
@@ -118,7 +130,7 @@ def _check_batch(network: Network, batch: Batch) -> None:
             raise InvalidInput(f"class_weights: {type(loss).__name__} takes none")
         _check_floats("class_weights", weights, (classes,), inputs.dtype)
         if weights.min() < 0:
-            raise InvalidInput(f"class_weights: must be at least 0, got {weights.min():g}")
+            raise InvalidInput(f"class_weights: must be at least 0, got {float(weights.min()):g}")
     if targets.dtype.kind in "iu" and loss.labels == "classes":
         _check_labels(loss, batch, classes)
     else:
@@ -155,10 +167,13 @@ def _check_target_values(loss: LossRecord, batch: Batch, classes: int) -> None:
         return
     if targets.min() < 0 or targets.max() > 1:
         row, column = np.argwhere((targets < 0) | (targets > 1))[0]
-        raise InvalidInput(f"targets[{row}, {column}]: {targets[row, column]:g} is not between 0 and 1")
+        raise InvalidInput(f"targets[{row}, {column}]: {float(targets[row, column]):g} is not between 0 and 1")
     if loss.labels == "classes":
-        sums = targets.sum(axis=1)
-        if (abs(sums - 1) > LABEL_TOLERANCE).any():
+        sums = targets.sum(axis=1, dtype=np.float64)
+        # labels that were divided by their sum in their own type are off by a rounding for each class; twice that is
+        # more than the products of these roundings
+        tolerance = max(LABEL_TOLERANCE, classes * float(finfo(targets.dtype).eps))
+        if (abs(sums - 1) > tolerance).any():
             row = int(np.argmax(abs(sums - 1)))
             raise InvalidInput(f"targets[{row}]: the probabilities of the classes add up to {sums[row]:g}, not to 1")
 
@@ -173,5 +188,5 @@ def _check_floats(name: str, array: Array, shape: tuple[int, ...], dtype: np.dty
 
 def _check_finite(name: str, array: Array) -> None:
     if not np.isfinite(array).all():
-        place = ", ".join(map(str, np.argwhere(~np.isfinite(array))[0]))
-        raise InvalidInput(f"{name}[{place}]: {array[tuple(np.argwhere(~np.isfinite(array))[0])]} is not finite")
+        index = np.argwhere(~np.isfinite(array))[0]
+        raise InvalidInput(f"{name}[{', '.join(map(str, index))}]: {float(array[tuple(index)])} is not finite")

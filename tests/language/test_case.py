@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gradconform import Batch, Case, Gradients, InvalidInput, Network
+from gradconform.dtypes import DTYPES, dtype_of
 from gradconform.layers import Dense, Sigmoid, Softmax, Tanh
 from gradconform.losses import (
     BinaryCrossEntropy,
@@ -58,6 +60,16 @@ FITS = {
     "fractions on probabilities": lambda: case(BinaryCrossEntropy(), INSIDE, Sigmoid()),
     "values": lambda: case(MeanSquaredError(), VALUES - 7),
     "float32": lambda: case(Huber(), VALUES.astype(np.float32), dtype=np.float32),
+    "bfloat16": lambda: case(Huber(), VALUES.astype(ml_dtypes.bfloat16), dtype=ml_dtypes.bfloat16),
+    "float16": lambda: case(Huber(), VALUES.astype(np.float16), dtype=np.float16),
+    "bfloat16 in all places": lambda: case(
+        SoftmaxCrossEntropy("none"),
+        SOFT.astype(ml_dtypes.bfloat16),
+        dtype=ml_dtypes.bfloat16,
+        class_weights=WEIGHTS.astype(ml_dtypes.bfloat16),
+        cotangent=np.ones(ROWS, ml_dtypes.bfloat16),
+    ),
+    "soft labels of three digits": lambda: case(SoftmaxCrossEntropy(), np.tile([0.3333, 0.3333, 0.3333], (4, 1))),
     "class weights": lambda: case(SoftmaxCrossEntropy(), LABELS, class_weights=WEIGHTS),
     "class weights, one 0": lambda: case(SoftmaxCrossEntropy(), LABELS, class_weights=np.array([0.0, 1.0, 2.0])),
     "an ignored row": lambda: case(SoftmaxCrossEntropy(ignore_index=-1), np.array([-1, 0, 1, 2])),
@@ -105,6 +117,53 @@ REFUSED = {
     "inputs are integers": (
         lambda: case(Huber(), VALUES, inputs=np.ones((4, 2), int)),
         "inputs: expected floating-point numbers, got int64",
+    ),
+    "inputs are of 8 bits": (
+        lambda: case(Huber(), VALUES, inputs=np.ones((4, 2), ml_dtypes.float8_e5m2)),
+        "inputs: expected floating-point numbers, got float8_e5m2",
+    ),
+    "parameter in the other 16 bits": (
+        lambda: case(
+            Huber(),
+            VALUES,
+            inputs=np.ones((4, 2), ml_dtypes.bfloat16),
+            parameters={"0.weight": np.ones((2, 3), np.float16), "0.bias": WEIGHTS},
+        ),
+        "0.weight: expected bfloat16, as the inputs, got float16",
+    ),
+    "bfloat16 not finite": (
+        lambda: case(
+            Huber(),
+            VALUES.astype(ml_dtypes.bfloat16),
+            dtype=ml_dtypes.bfloat16,
+            inputs=changed(np.ones((4, 2), ml_dtypes.bfloat16), (3, 1), -np.inf),
+        ),
+        "inputs[3, 1]: -inf is not finite",
+    ),
+    "bfloat16 fraction above 1": (
+        lambda: case(
+            SigmoidCrossEntropy(),
+            changed(INSIDE, (2, 1), 1.5).astype(ml_dtypes.bfloat16),
+            dtype=ml_dtypes.bfloat16,
+        ),
+        "targets[2, 1]: 1.5 is not between 0 and 1",
+    ),
+    "bfloat16 class weight negative": (
+        lambda: case(
+            SoftmaxCrossEntropy(),
+            LABELS,
+            dtype=ml_dtypes.bfloat16,
+            class_weights=np.array([1, -2, 1], ml_dtypes.bfloat16),
+        ),
+        "class_weights: must be at least 0, got -2",
+    ),
+    "bfloat16 soft labels do not add up": (
+        lambda: case(
+            SoftmaxCrossEntropy(),
+            changed(SOFT, (0, 0), 0.5625).astype(ml_dtypes.bfloat16),
+            dtype=ml_dtypes.bfloat16,
+        ),
+        "targets[0]: the probabilities of the classes add up to 1.0625, not to 1",
     ),
     "inputs of another width": (
         lambda: case(Huber(), VALUES, inputs=np.ones((4, 3))),
@@ -218,6 +277,17 @@ def test_what_does_not_fit_is_refused_by_name(make, message):
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize("name", DTYPES)
+@pytest.mark.parametrize("classes", [2, 3, 10, 50])
+def test_labels_that_were_divided_by_their_sum_in_their_own_type_add_up(name, classes):
+    dtype = dtype_of(name)
+    shares = np.random.default_rng(classes).exponential(size=(200, classes)).astype(dtype)
+    labels = shares / shares.sum(axis=1, keepdims=True)
+    here = Network(1, (Dense(classes, bias=False),), SoftmaxCrossEntropy())
+    made = Case(here, {"0.weight": np.ones((1, classes), dtype)}, Batch(np.ones((200, 1), dtype), labels))
+    assert made.batch.targets is labels
+
+
 def test_the_exception_is_a_value_error_too():
     assert issubclass(InvalidInput, ValueError)
 
@@ -255,3 +325,4 @@ def test_a_record_is_frozen_and_hashed_by_identity(record):
 def test_only_the_parameters_of_gradients_are_required():
     gradients = Gradients({"0.bias": np.ones(1)})
     assert (gradients.loss, gradients.input, gradients.deltas, gradients.outputs) == (None, None, {}, {})
+    assert gradients.captured is None
