@@ -29,7 +29,10 @@ from gradconform.losses import (
 )
 from gradconform.network import Network
 
-DTYPES = ("float16", "float32", "float64")
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+
+ARITHMETIC = "xla"
+"""The rounding model in `gradconform.reference.precision` that XLA's kernels obey."""
 
 PROGRAMS = 64
 """How many networks stay compiled. Each maps some 100 regions of memory, of which Linux allows a process 65530."""
@@ -56,8 +59,9 @@ def version() -> str:
 def gradients(network: Network, parameters: Parameters, batch: Batch) -> Gradients[Array]:
     """Return loss, gradients, deltas and outputs as JAX computes them on its default device.
 
-    Shapes are those of `Gradients`, weights are (in, out); the dtype is that of `batch.inputs`: float16, float32
-    or float64. Nothing that is passed in is changed, and nothing returned shares memory with it.
+    Shapes are those of `Gradients`, weights are (in, out); the dtype is that of `batch.inputs`, one of `DTYPES`.
+    `captured` is all that the probed program computes, to which deltas and outputs belong. Nothing that is passed in
+    is changed, and nothing returned shares memory with it.
     Raises `Unsupported` for a layer, a loss, an option or a dtype without rule.
     """
     dtype = batch.inputs.dtype
@@ -74,46 +78,66 @@ def gradients(network: Network, parameters: Parameters, batch: Batch) -> Gradien
     with jax.enable_x64(dtype.itemsize == 8):
         programs = compiled(network, batch.rows, dtype.name, batch.targets.ndim == 1, batch.class_weights is not None)
         # Copies: what JAX returns is read-only, and copying waits until it is computed.
-        loss, found, inputs, deltas, outputs = jax.tree.map(
-            np.array, (*programs.plain(operands), *programs.probed(operands))
-        )
-    return Gradients(
-        parameters={path: found[path] for path in operands.parameters},
-        loss=loss,
-        input=inputs,
-        deltas=dict(enumerate(deltas)),
-        outputs=dict(enumerate(outputs)),
+        plain, probed = jax.tree.map(np.array, (programs.plain(operands), programs.probed(operands)))
+    paths = list(operands.parameters)  # in the network's order, where JAX sorts
+    captured = Gradients(
+        parameters={path: probed.parameters[path] for path in paths},
+        loss=probed.loss,
+        input=probed.inputs,
+        deltas=dict(enumerate(probed.deltas)),
+        outputs=dict(enumerate(probed.outputs)),
     )
+    return Gradients(
+        parameters={path: plain.parameters[path] for path in paths},
+        loss=plain.loss,
+        input=plain.inputs,
+        deltas=captured.deltas,
+        outputs=captured.outputs,
+        captured=captured,
+    )
+
+
+class Results(NamedTuple):
+    """What a compiled program returns; `deltas` and `outputs`, by layer, are empty without probes."""
+
+    loss: Any
+    parameters: Mapping[str, Any]
+    inputs: Any
+    deltas: Sequence[Any] = ()
+    outputs: Sequence[Any] = ()
 
 
 class Programs(NamedTuple):
     """The executables of a network. Probes change what XLA fuses, hence a plain program beside the probed one."""
 
-    plain: Callable[[Operands], Any]
-    probed: Callable[[Operands], Any]
+    plain: Callable[[Operands], Results]
+    probed: Callable[[Operands], Results]
 
 
 @lru_cache(maxsize=PROGRAMS)
 def compiled(network: Network, rows: int, dtype: str, labels: bool, weighted: bool) -> Programs:
     """Return the programs for batches of `rows` samples, with integer `labels` or not, with class weights or not."""
 
-    def plain(operands: Operands) -> tuple[jax.Array, dict[str, jax.Array], jax.Array]:
+    def plain(operands: Operands) -> Results:
         def cost(parameters: Mapping[str, jax.Array], inputs: jax.Array) -> jax.Array:
             outputs = _outputs(network, parameters, inputs)
             return loss_rule(network.loss, outputs[-1], operands.targets, operands.class_weights)
 
         loss, pullback = jax.vjp(cost, operands.parameters, operands.inputs)
-        return (loss, *pullback(_cotangent(operands, loss)))
+        found, inputs = pullback(_cotangent(operands, loss))
+        return Results(loss, found, inputs)
 
-    def probed(operands: Operands) -> tuple[list[jax.Array], list[jax.Array]]:
-        def cost(probes: Sequence[jax.Array]) -> tuple[jax.Array, list[jax.Array]]:
-            outputs = _outputs(network, operands.parameters, operands.inputs, probes)
+    def probed(operands: Operands) -> Results:
+        def cost(
+            parameters: Mapping[str, jax.Array], inputs: jax.Array, probes: Sequence[jax.Array]
+        ) -> tuple[jax.Array, list[jax.Array]]:
+            outputs = _outputs(network, parameters, inputs, probes)
             return loss_rule(network.loss, outputs[-1], operands.targets, operands.class_weights), outputs
 
         zeros = [jnp.zeros((rows, width), dtype) for width in network.widths[1:]]
-        loss, pullback, outputs = jax.vjp(cost, zeros, has_aux=True)
-        (deltas,) = pullback(_cotangent(operands, loss))
-        return deltas, outputs
+        loss, pullback, outputs = jax.vjp(cost, operands.parameters, operands.inputs, zeros, has_aux=True)
+        found, inputs, deltas = pullback(_cotangent(operands, loss))
+        return Results(loss, found, inputs, deltas, outputs)
 
     def like(*shape: int) -> Array:
         return np.zeros(shape, dtype)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import singledispatch
 
+import ml_dtypes
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,10 @@ from gradconform.losses import (
 )
 from gradconform.network import Network
 
-DTYPES = ("float16", "float32", "float64")
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+
+ARITHMETIC = "torch"
+"""The rounding model in `gradconform.reference.precision` that PyTorch's kernels obey."""
 
 
 def version() -> str:
@@ -39,8 +43,8 @@ def version() -> str:
 def gradients(network: Network, parameters: Parameters, batch: Batch) -> Gradients[Array]:
     """Return loss, gradients, deltas and outputs as PyTorch computes them on the CPU.
 
-    Shapes are those of `Gradients`, weights are (in, out); the dtype is that of `batch.inputs`: float16, float32
-    or float64. Nothing that is passed in is changed, and nothing returned shares memory with it.
+    Shapes are those of `Gradients`, weights are (in, out); the dtype is that of `batch.inputs`, one of `DTYPES`.
+    All of it belongs to one run. Nothing that is passed in is changed, and nothing returned shares memory with it.
     Raises `Unsupported` for a layer, a loss, an option or a dtype without rule.
     """
     if batch.inputs.dtype.name not in DTYPES:
@@ -88,11 +92,16 @@ def _modules(network: Network) -> nn.Module:
 def _tensor(array: Array) -> Tensor:
     # A contiguous copy: from_numpy refuses negative strides, and warns of read-only memory.
     copy = np.array(array, order="C")
+    if copy.dtype == ml_dtypes.bfloat16:
+        # PyTorch's bfloat16 and that of ml_dtypes are the same bits, but neither knows the other.
+        return torch.from_numpy(copy.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(copy if copy.dtype.kind == "f" else copy.astype(np.int64))
 
 
 def _array(tensor: Tensor) -> Array:
     # A copy: autograd may hand out one gradient twice, or a view of another.
+    if tensor.dtype == torch.bfloat16:
+        return np.array(tensor.detach().view(torch.int16).numpy(), order="C").view(ml_dtypes.bfloat16)
     return np.array(tensor.detach().numpy(), order="C")
 
 
@@ -203,6 +212,8 @@ def _binary_cross_entropy(
     floors = (loss.log_floor, loss.denominator_floor)
     if floors not in (built_in, (None, None)):
         raise Unsupported(f"torch: BinaryCrossEntropy has the floors {built_in} built in, got {floors}")
+    if outputs.isnan().any():
+        raise Unsupported("torch: binary_cross_entropy refuses a NaN, which an overflow before it gave")
     return functional.binary_cross_entropy(outputs, targets, reduction=loss.reduction)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gradconform import Unsupported
+from gradconform.dtypes import DTYPES, dtype_of
 
 TEXT = "3 -> Dense(4) -> Tanh -> Dense(3), SoftmaxCrossEntropy(reduction=none)"
 
@@ -70,11 +71,26 @@ def test_results_are_fresh_writable_arrays(adapter, draw, leaves, rows):
         np.testing.assert_array_equal(array, again[name])
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layout", [strided, np.asfortranarray, reversed_in_memory])
+def test_any_layout_of_bfloat16_gives_the_same(adapter, draw, leaves, layout):
+    case = draw(TEXT, weighted=True, dtype=dtype_of("bfloat16"))
+    parameters = {path: read_only(layout(array)) for path, array in case.parameters.items()}
+    batch = replace(case.batch, **{name: layout(array) for name, array in vars(case.batch).items() if array.ndim > 1})
+    found = leaves(adapter(replace(case, parameters=parameters, batch=batch)))
+    for name, expected in leaves(adapter(case)).items():
+        np.testing.assert_array_equal(found[name], expected)
+
+
+def test_every_dtype_is_declared(adapter):
+    assert adapter.module.DTYPES == DTYPES
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("reduction", ["none", "mean"])
 def test_shapes_and_dtypes(adapter, draw, leaves, dtype, reduction):
-    case = draw(TEXT.replace("none", reduction), rows=4, weighted=True, dtype=dtype)
+    case = draw(TEXT.replace("none", reduction), rows=4, weighted=True, dtype=dtype_of(dtype))
     found = adapter(case)
+    assert all(type(array) is np.ndarray for array in leaves(found).values())
     assert all(array.dtype == dtype for array in leaves(found).values())
     assert {path: array.shape for path, array in found.parameters.items()} == case.network.parameters()
     assert list(found.parameters) == list(case.network.parameters())

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gradconform import BinaryCrossEntropy, Unsupported
+from gradconform.dtypes import DTYPES, dtype_of, finfo
 
 pytestmark = pytest.mark.jax
 
@@ -28,7 +29,7 @@ def compiled(jax_adapter):
 @pytest.mark.parametrize("double", [True, False])
 def test_the_callers_precision_is_left_alone(jax, jax_adapter, draw, double):
     with jax.enable_x64(double):
-        for dtype in (np.float32, np.float64):
+        for dtype in map(dtype_of, DTYPES):
             assert jax_adapter(draw(TEXT, dtype=dtype)).loss.dtype == dtype
         assert jax.config.jax_enable_x64 == double
         assert jax.numpy.zeros(()).dtype == (np.float64 if double else np.float32)
@@ -112,3 +113,47 @@ def test_labels_of_any_integer_type(jax_adapter, draw, dtype):
     batch = type(case.batch)(case.batch.inputs, case.batch.targets.astype(dtype))
     found = jax_adapter.module.gradients(case.network, case.parameters, batch)
     np.testing.assert_array_equal(found.input, jax_adapter(case).input)
+
+
+def test_the_rounding_model_is_xlas(jax_adapter):
+    assert jax_adapter.module.ARITHMETIC == "xla"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+def test_what_is_captured_is_complete_and_hangs_together(jax_adapter, draw, leaves, dtype, reduction):
+    # each quantity follows from its neighbours: x^T delta, the sum of delta, delta W^T, the squares of z - y
+    case = draw(f"3 -> Dense(4) -> Tanh -> Dense(2), MeanSquaredError(reduction={reduction})", dtype=dtype_of(dtype))
+    found = jax_adapter(case)
+    run = found.captured
+    assert run.captured is None
+    assert {name: (array.shape, array.dtype) for name, array in leaves(run).items()} == {
+        name: (array.shape, array.dtype) for name, array in leaves(found).items()
+    }
+    assert list(run.parameters) == list(case.parameters)
+    for index in found.outputs:
+        np.testing.assert_array_equal(run.outputs[index], found.outputs[index])
+        np.testing.assert_array_equal(run.deltas[index], found.deltas[index])
+
+    def wide(array):
+        return np.asarray(array, np.float64)
+
+    # up to 4 terms are added; each stored factor, and the result, is rounded once
+    u = float(finfo(case.dtype).eps) / 2
+
+    def follows(array, left, right):
+        np.testing.assert_array_less(np.abs(wide(array) - left @ right), 8 * u * (np.abs(left) @ np.abs(right)))
+
+    deltas = {index: wide(delta) for index, delta in run.deltas.items()}
+    for index, incoming in ((0, case.batch.inputs), (2, run.outputs[1])):
+        follows(run.parameters[f"{index}.weight"], wide(incoming).T, deltas[index])
+        follows(run.parameters[f"{index}.bias"], np.ones(4), deltas[index])
+    follows(run.input, deltas[0], wide(case.parameters["0.weight"]).T)
+    follows(run.deltas[1], deltas[2], wide(case.parameters["2.weight"]).T)
+    errors = wide(run.outputs[2]) - wide(case.batch.targets)
+    size = np.square(np.abs(wide(run.outputs[2])) + np.abs(wide(case.batch.targets)))
+    if reduction == "sum":
+        errors, size = errors.ravel(), size.sum()
+        np.testing.assert_array_less(np.abs(wide(run.loss) - errors @ errors), 16 * u * size)
+    else:
+        np.testing.assert_array_less(np.abs(wide(run.loss) - errors**2), 16 * u * size)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gradconform import BinaryCrossEntropy, Unsupported
+from gradconform import Batch, BinaryCrossEntropy, Unsupported, parse
 from gradconform.adapters.deviations import described
+from gradconform.dtypes import dtype_of
 
 pytestmark = pytest.mark.torch
 
@@ -82,3 +83,23 @@ def test_labels_of_any_integer_type(torch_adapter, draw, dtype):
     batch = type(case.batch)(case.batch.inputs, case.batch.targets.astype(dtype))
     found = torch_adapter.module.gradients(case.network, case.parameters, batch)
     np.testing.assert_array_equal(found.input, torch_adapter(case).input)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_every_number_of_16_bits_goes_in_and_comes_out_bit_by_bit(torch_adapter, dtype):
+    numbers = np.arange(2**16, dtype=np.uint16).view(dtype_of(dtype))
+    with np.errstate(invalid="ignore"):  # signalling NaNs are among them
+        inputs = numbers[np.isfinite(numbers)][:, None]
+    network = parse("1 -> LeakyReLU(slope=1), MeanSquaredError(reduction=none)")
+    batch = Batch(inputs, np.zeros_like(inputs), cotangent=np.zeros_like(inputs))
+    outputs = torch_adapter.module.gradients(network, {}, batch).outputs[0]
+    assert outputs.dtype == inputs.dtype
+    np.testing.assert_array_equal(outputs.view(np.uint16), inputs.view(np.uint16))
+
+
+def test_one_run_gives_all(torch_adapter, draw):
+    assert torch_adapter(draw(TEXT)).captured is None
+
+
+def test_the_rounding_model_is_its_own(torch_adapter):
+    assert torch_adapter.module.ARITHMETIC == "torch"
