@@ -31,10 +31,12 @@ class Plain:
         """Return given numbers as a value."""
         return np.asarray(numbers, self.dtype)
 
+    observe = lift
+
     def affine(self, x: Value, weight: Value, bias: Value | None) -> Value:
         """Return x W + b."""
         z = x @ weight
-        return z if bias is None else z + bias
+        return z if bias is None else z + bias[..., None, :]
 
     def evaluate(self, function: Function, z: Value) -> tuple[Value, Value]:
         """Return f(z) and f'(z)."""
@@ -63,6 +65,10 @@ class Plain:
     def maximum(self, x: Value, floor: float) -> Value:
         """Return the larger of x and a constant."""
         return np.maximum(x, floor)
+
+    def summable(self, x: Value) -> Value:
+        """Return x; a bound is lost where the sum over the last axis may overflow."""
+        return x
 
     def weigh(self, weight: Value, x: Value) -> Value:
         """Return weight * x, and 0 where the weight is 0 whatever x may be: 0 log 0 = 0."""

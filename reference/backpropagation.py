@@ -32,10 +32,15 @@ def backpropagate(
     parameters: Parameters,
     batch: Batch,
     *,
+    shown: Gradients[Array] | None = None,
     rule: Callable[..., tuple[Value, Pullback]] = layer_rule,
     end: Callable[..., tuple[Value, Value]] = cost,
 ) -> Gradients[Value]:
-    """Return the same in the arithmetic `k`, with other rules of layers and of the loss if they are given."""
+    """Return the same in the arithmetic `k`, with other rules of layers and of the loss if they are given.
+
+    `shown`: outputs and deltas, all or some, that an implementation computed. Each step is then done on them instead
+    of on what the step before it gave, so that every result is that of one step.
+    """
     with np.errstate(all="ignore"):
         x = k.lift(batch.inputs)
         lifted = {path: k.lift(array) for path, array in parameters.items()}
@@ -48,6 +53,8 @@ def backpropagate(
             x, pullback = rule(layer, k, x, own)
             outputs[index] = x
             pullbacks.append(pullback)
+            if shown is not None and index in shown.outputs:
+                x = k.observe(shown.outputs[index])
 
         loss, delta = end(network.loss, k, x, batch)
 
@@ -56,6 +63,8 @@ def backpropagate(
         on_logits = fused(network) if k.fuses else None
         for index in reversed(range(len(network.layers))):
             deltas[index] = delta
+            if shown is not None and index in shown.deltas:
+                delta = k.observe(shown.deltas[index])
             if on_logits is not None and index == len(network.layers) - 1:
                 loss, delta = end(on_logits, k, incoming[index], batch)
                 continue

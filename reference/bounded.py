@@ -8,6 +8,7 @@ S. M. Rump, 2013.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,35 +23,71 @@ Errors = NDArray[Any]
 class Bounded:
     """An array `value` and, element by element, a bound `error` on how far a permitted computation may be from it."""
 
-    __slots__ = ("error", "gain", "m", "size", "value")
+    __slots__ = ("error", "exact", "gain", "m", "peak", "reach", "size", "value")
     __array_ufunc__ = None  # array * Bounded is Bounded.__rmul__
 
-    def __init__(self, value: NDArray[Any], error: Errors, m: Precision, gain: Any = 1.0) -> None:
+    def __init__(
+        self,
+        value: NDArray[Any],
+        error: Errors,
+        m: Precision,
+        *,
+        size: Errors | None = None,
+        gain: Any = 1.0,
+        exact: bool = False,
+    ) -> None:
         self.value = value
-        self.size: Errors = np.abs(value).astype(np.float64)
-        # beyond the largest number, or undefined: nothing is known
-        self.error: Errors = np.where(self.size + error <= m.largest, error, np.inf)
+        self.size: Errors = _size(value) if size is None else size
+        self.error: Errors = error
+        self.reach: Errors = self.size if exact else self.size + error
+        """How large a computed value may be."""
+        self.peak = float(self.reach.max(initial=0.0))
+        if not self.peak <= m.largest:
+            # beyond the largest number, or undefined: nothing is known
+            self.error = np.where(self.reach <= m.largest, error, np.inf)
         self.m = m
         self.gain = gain
-        """By how much a later factor of the same kernel may amplify an underflow in a product with this value."""
+        """How large a factor of a product with this value may be, where its kernel multiplies one after the other.
+
+        By so much an underflow may be amplified, and an intermediate product may exceed the final one.
+        """
+        self.exact = exact
+        """Whether all errors are known to be 0, as those of given numbers mostly are."""
 
     @classmethod
-    def lift(cls, numbers: Any, carrier: Any, m: Precision) -> Bounded:
-        """Return given numbers, which an implementation rounds to its type and, if subnormal, may read as 0."""
+    def lift(cls, numbers: Any, carrier: Any, m: Precision, uncertainty: float = 0.0) -> Bounded:
+        """Return given numbers, which an implementation rounds to its type and, if subnormal, may read as 0.
+
+        `uncertainty`: by how much, in proportion to its size, it may have used another number than the given one.
+        """
         given = np.asarray(numbers)
-        value = given.astype(carrier)
-        size = np.abs(value).astype(np.float64)
-        error = np.where((size > 0) & (size < m.eta), m.eta, 0.0)
-        if given.dtype != m.dtype:
-            error = error + np.where(value.astype(m.dtype) == value, 0.0, m.u * size)
-        return cls(value, error, m)
+        value = given.astype(carrier, copy=False)
+        size = _size(value)
+        subnormal = (size < m.eta) & (size > 0) if m.flushes else None
+        inexact = given.dtype != m.dtype and value.astype(m.dtype) != value
+        if not uncertainty and not np.any(subnormal) and not np.any(inexact):
+            return cls(value, np.broadcast_to(0.0, size.shape), m, size=size, exact=bool(np.all(size <= m.largest)))
+        error = np.where(inexact, m.u * size, 0.0)
+        if uncertainty:
+            error = error + uncertainty * size + m.eta
+        return cls(value, error if subnormal is None else np.where(subnormal, m.eta, error), m, size=size)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the array."""
+        return self.value.shape
 
     def _other(self, other: Any) -> Bounded:
         return other if isinstance(other, Bounded) else Bounded.lift(other, self.value.dtype, self.m)
 
     def _rounded(self, value: NDArray[Any], error: Errors, roundings: int = 1, underflows: Any = 1.0) -> Bounded:
-        m = self.m
-        return Bounded(value, error + roundings * m.u * np.abs(value).astype(np.float64) + underflows * m.eta, m)
+        """Return a result that comes with `error` from its operands, after its own roundings."""
+        m, size = self.m, _size(value)
+        u = roundings * m.u * (1 + m.u)  # at least (1 + u)^2 - 1 for two
+        error = error * (1 + u)
+        error += u * size
+        error += underflows * m.eta
+        return Bounded(value, error, m, size=size)
 
     def __add__(self, other: Any) -> Bounded:
         y = self._other(other)
@@ -59,7 +96,7 @@ class Bounded:
     __radd__ = __add__
 
     def __neg__(self) -> Bounded:
-        return Bounded(-self.value, self.error, self.m)
+        return Bounded(-self.value, self.error, self.m, size=self.size, exact=self.exact)
 
     def __sub__(self, other: Any) -> Bounded:
         return self + -self._other(other)
@@ -69,8 +106,14 @@ class Bounded:
 
     def __mul__(self, other: Any) -> Bounded:
         y = self._other(other)
-        error = self.size * y.error + self.error * y.size + self.error * y.error
-        return self._rounded(self.value * y.value, error, underflows=self.gain * y.gain)
+        error = self.size * y.error
+        if not self.exact:
+            error = error + self.error * y.reach
+        gain = self.gain * y.gain
+        if not np.max(gain, initial=1.0) * max(self.peak, y.peak) <= self.m.largest:
+            # a kernel that multiplies the cotangent first may overflow before a smaller factor brings it back
+            error = np.where(np.maximum(self.gain * y.size, y.gain * self.size) <= self.m.largest, error, np.inf)
+        return self._rounded(self.value * y.value, error, underflows=gain)
 
     __rmul__ = __mul__
 
@@ -78,9 +121,10 @@ class Bounded:
         y = self._other(other)
         value = self.value / y.value
         room = np.where(y.error < y.size, y.size - y.error, 0.0)
-        error = (self.error + np.abs(value).astype(np.float64) * y.error) / room
-        # two roundings: a division, or a product with the rounded reciprocal
-        return self._rounded(value, error, roundings=2)
+        error = (self.error + _size(value) * y.error) / room
+        # two roundings: a division, or a product with the rounded reciprocal, which may overflow or underflow
+        error = np.where(1 / room <= self.m.largest, error, np.inf)
+        return self._rounded(value, error, roundings=2, underflows=1 + self.reach)
 
     def __rtruediv__(self, other: Any) -> Bounded:
         return self._other(other) / self
@@ -89,31 +133,74 @@ class Bounded:
         return self.affine(other, None)
 
     def affine(self, weight: Bounded, bias: Bounded | None) -> Bounded:
-        """Return x W + b: n u times the sum of the n terms' sizes, in any order, and what comes in propagated."""
-        m, terms = self.m, self.value.shape[-1]
-        value = self.value @ weight.value
-        reach = self.size + self.error
-        error = self.error @ weight.size + reach @ weight.error
-        partial = reach @ (weight.size + weight.error)
-        if bias is not None:
-            value, error, terms = value + bias.value, error + bias.error, terms + 1
-            partial = partial + bias.size + bias.error
-        error = error + terms * m.u * partial + 2 * (terms + 1) * m.eta
-        return Bounded(value, np.where(partial <= m.largest, error, np.inf), m)
+        """Return x W + b: n u times the sum of the n terms' sizes, in any order, and what comes in propagated.
 
-    def sum(self, axis: int | None = None, keepdims: bool = False) -> Bounded:
+        Where the sum is accumulated in a longer type, it is rounded to the type itself before and after the bias.
+        """
+        m, terms = self.m, self.value.shape[-1] + (bias is not None)
+        u = terms * m.u_acc
+        value = self.value @ weight.value
+        spread = u * self.reach
+        if not self.exact:
+            spread += self.error
+        error = spread @ weight.size
+        if not weight.exact:
+            error += self.reach @ ((1 + u) * weight.error)
+        overflows = self._overflows(weight, bias)
+        own = 2 * (terms + 1) * m.eta_acc
+        if bias is not None:
+            if m.longer:
+                error += m.u * (_size(value) + error)
+            value = value + bias.value[..., None, :]
+            error += (u * bias.reach + bias.error + own)[..., None, :]
+        else:
+            error += own
+        size = _size(value)
+        if m.longer:
+            error += m.u * (size + error) + 2 * m.eta
+        return Bounded(value, error if overflows is None else np.where(overflows, np.inf, error), m, size=size)
+
+    def _overflows(self, weight: Bounded, bias: Bounded | None) -> NDArray[np.bool_] | None:
+        """Return where a partial sum may overflow; None where none is anywhere near."""
+        if self.value.shape[-1] * self.peak * weight.peak + (0.0 if bias is None else bias.peak) <= self.m.largest:
+            return None
+        partial = self.reach @ weight.reach
+        if bias is not None:
+            partial = partial + bias.reach[..., None, :]
+        overflows: NDArray[np.bool_] = ~(partial <= self.m.largest)
+        return overflows
+
+    def sum(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Bounded:
         """Return the sum over `axis`, in any order."""
         m = self.m
         value = self.value.sum(axis=axis, keepdims=keepdims)
         terms = self.value.size // max(1, value.size)
-        reach = (self.size + self.error).sum(axis=axis, keepdims=keepdims)
-        error = self.error.sum(axis=axis, keepdims=keepdims) + (terms - 1) * m.u * reach + terms * m.eta
-        return Bounded(value, np.where(reach <= m.largest, error, np.inf), m)
+        reach = self.reach.sum(axis=axis, keepdims=keepdims)
+        error = self.error.sum(axis=axis, keepdims=keepdims) + (terms - 1) * m.u_sum * reach + terms * m.eta
+        if terms > 1 and m.u_sum < m.u:
+            error = error + m.u * (_size(value) + error)
+        return Bounded(
+            value, error if terms * self.peak <= m.largest else np.where(reach <= m.largest, error, np.inf), m
+        )
 
     def __getitem__(self, index: Any) -> Bounded:
-        return Bounded(self.value[index], self.error[index], self.m)
+        return self._viewed(lambda array: array[index])
 
     @property
-    def T(self) -> Bounded:  # noqa: N802 - NumPy's name
-        """The transpose."""
-        return Bounded(self.value.T, self.error.T, self.m)
+    def mT(self) -> Bounded:  # noqa: N802 - NumPy's name
+        """The matrix transpose: the last two axes are exchanged."""
+        return self._viewed(lambda array: array.mT)
+
+    def _viewed(self, view: Callable[[NDArray[Any]], NDArray[Any]]) -> Bounded:
+        """Return some or all of the elements in another order."""
+        seen = Bounded.__new__(Bounded)
+        seen.value, seen.size = view(self.value), view(self.size)
+        seen.error, seen.reach = view(self.error), view(self.reach)
+        seen.m, seen.gain, seen.exact, seen.peak = self.m, 1.0, self.exact, self.peak
+        return seen
+
+
+def _size(value: NDArray[Any]) -> Errors:
+    """Return |value| in float64, in which bounds are."""
+    size: Errors = np.abs(value).astype(np.float64, copy=False)
+    return size

@@ -8,6 +8,7 @@ numerical analysis; names: u unit roundoff, s = sigma(z), q = 1 - s.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any
 
@@ -22,6 +23,18 @@ from gradconform.reference.precision import Precision
 
 A = NDArray[Any]
 
+NARROW = 2.0**-20
+"""Within so little of z, f and its derivatives are as at z, but for a thousandth and what the next one adds."""
+
+
+@dataclass(frozen=True)
+class Kink:
+    """The one-sided derivatives of an elementwise layer at 0, and the layer's name."""
+
+    layer: str
+    left: float
+    right: float
+
 
 class Function:
     """A scalar function f of z, applied to every element."""
@@ -30,23 +43,29 @@ class Function:
     """Where |f'| may have an interior extremum."""
     curvature_extrema: tuple[float, ...] = ()
     """Where |f''| may have an interior extremum."""
-    kink: tuple[float, float] | None = None
-    """The one-sided derivatives at 0, where they differ."""
+    kink: Kink | None = None
+    """What happens at 0, where the one-sided derivatives differ."""
+    elementary = True
+    """Whether elementary functions, which promise nothing below the smallest normal number, are evaluated."""
 
     def evaluate(self, z: A) -> tuple[A, A]:
         """Return f(z) and f'(z)."""
         raise NotImplementedError
 
-    def curvature(self, z: A) -> A:
-        """Return f''(z) away from a kink."""
+    def curvature(self, z: A, value: A, slope: A) -> A:
+        """Return f''(z) away from a kink, for a real z with f(z) and f'(z)."""
+        raise NotImplementedError
+
+    def jerk(self, z: A, value: A, slope: A) -> A:
+        """Return a bound on the third derivative that changes little within `NARROW`, for a real z."""
         raise NotImplementedError
 
     def rounding(self, z: A, value: A, slope: A, m: Precision) -> tuple[A, A]:
         """Return bounds on the absolute error of computing f(z) and f'(z) from an exact z."""
         raise NotImplementedError
 
-    def gain(self, z: A) -> A | float:
-        """Return by how much later factors of a backward kernel may amplify an early underflow."""
+    def gain(self, z: A, m: Precision) -> A | float:
+        """Return the largest factor by which a backward kernel may multiply the cotangent on its way to f'."""
         return 2.0
 
 
@@ -73,6 +92,14 @@ def _overflowing(z: A, s: A, m: Precision) -> A:
     return np.where(-z > np.log(m.largest) - 0.7, s, 0.0)
 
 
+def _exponential(share: A, units: A, m: Precision) -> A:
+    """Return the error of a share exp(z - softplus(z)) whose exponent is off by so many units of u.
+
+    No kernel's softplus(z) is below z, which limits it, unless z has digits that softplus(z) was rounded to.
+    """
+    return share * np.expm1(np.minimum(m.u * units, 700 if m.excess else 2))
+
+
 class _Sigmoid(Function):
     """f = s, f' = s (1 - s)."""
 
@@ -83,9 +110,11 @@ class _Sigmoid(Function):
         s, q = logistic(z)
         return s, s * q
 
-    def curvature(self, z: A) -> A:
-        s, q = logistic(z)
-        return np.asarray(s * q * (q - s))
+    def curvature(self, z: A, value: A, slope: A) -> A:
+        return np.asarray(slope * (1 - 2 * value))
+
+    def jerk(self, z: A, value: A, slope: A) -> A:
+        return slope  # f''' = f' (1 - 6 f')
 
     def rounding(self, z: A, value: A, slope: A, m: Precision) -> tuple[A, A]:
         # accepted slopes: s (1 - s) from the rounded output, s sigma(-z)
@@ -103,9 +132,11 @@ class _Tanh(Function):
         e = np.exp(-2 * away(z))
         return np.tanh(z), 4 * e / (1 + e) ** 2
 
-    def curvature(self, z: A) -> A:
-        t, slope = self.evaluate(z)
-        return -2 * t * slope
+    def curvature(self, z: A, value: A, slope: A) -> A:
+        return np.asarray(-2 * value * slope)
+
+    def jerk(self, z: A, value: A, slope: A) -> A:
+        return 4 * slope  # f''' = -2 f' (1 - 3 t^2)
 
     def rounding(self, z: A, value: A, slope: A, m: Precision) -> tuple[A, A]:
         # accepted slopes: 1 - t^2, (g + g t)(1 - t)
@@ -115,9 +146,11 @@ class _Tanh(Function):
 class _LeakyReLU(Function):
     """f = z where z > 0, `slope` z elsewhere; ReLU is the slope 0."""
 
+    elementary = False
+
     def __init__(self, slope: float) -> None:
         self.slope = slope
-        self.kink = None if slope == 1 else (slope, 1.0)
+        self.kink = None if slope == 1 else Kink("LeakyReLU" if slope else "ReLU", slope, 1.0)
 
     def evaluate(self, z: A) -> tuple[A, A]:
         right = z.real > 0
@@ -125,11 +158,14 @@ class _LeakyReLU(Function):
         # not slope * z: an infinite pre-activation has the activation 0 under ReLU
         return np.where(right, z, self.slope * z if self.slope else np.zeros_like(z)), slope
 
-    def curvature(self, z: A) -> A:
+    def curvature(self, z: A, value: A, slope: A) -> A:
+        return np.zeros_like(z)
+
+    def jerk(self, z: A, value: A, slope: A) -> A:
         return np.zeros_like(z)
 
     def rounding(self, z: A, value: A, slope: A, m: Precision) -> tuple[A, A]:
-        left = (z < 0) * m.u * abs(self.slope)
+        left = (z <= NARROW) * m.u * abs(self.slope)  # as it is left of 0 for as long as 0 may be near
         return 2 * left * abs(z), left
 
 
@@ -138,7 +174,7 @@ class _ELU(Function):
 
     def __init__(self, alpha: float) -> None:
         self.alpha = alpha
-        self.kink = None if alpha == 1 else (alpha, 1.0)
+        self.kink = None if alpha == 1 else Kink("ELU", alpha, 1.0)
         self.slope_extrema = self.curvature_extrema = (0.0,)
 
     def evaluate(self, z: A) -> tuple[A, A]:
@@ -146,15 +182,19 @@ class _ELU(Function):
         left = np.where(right, 0, z)
         return np.where(right, z, self.alpha * np.expm1(left)), np.where(right, 1, self.alpha * np.exp(left))
 
-    def curvature(self, z: A) -> A:
-        return np.where(z > 0, 0, self.alpha * np.exp(np.minimum(z, 0)))
+    def curvature(self, z: A, value: A, slope: A) -> A:
+        # as it is left of 0 for as long as 0 may be near
+        return np.where(z > NARROW, 0, self.alpha * np.exp(np.minimum(z, 0)))
+
+    def jerk(self, z: A, value: A, slope: A) -> A:
+        return self.curvature(z, value, slope)  # f''' = f'' left of 0
 
     def rounding(self, z: A, value: A, slope: A, m: Precision) -> tuple[A, A]:
         # accepted slopes: alpha exp(z), a + alpha
         left = np.minimum(z, 0)
-        grown, alpha = -np.expm1(left), (z <= 0) * self.alpha
+        grown, alpha = -np.expm1(left), (z <= NARROW) * self.alpha
         local = m.u * np.maximum(m.expm1 * grown + 3, (m.exp + 2) * np.exp(left))
-        return alpha * ((m.expm1 + 2) * m.u * grown + m.eta), alpha * local
+        return alpha * ((m.expm1 + 2) * m.u * grown + m.normal), alpha * local
 
 
 class _Softplus(Function):
@@ -166,14 +206,17 @@ class _Softplus(Function):
     def evaluate(self, z: A) -> tuple[A, A]:
         return softplus(z), logistic(z)[0]
 
-    def curvature(self, z: A) -> A:
+    def curvature(self, z: A, value: A, slope: A) -> A:
+        return np.asarray(slope * (1 - slope))
+
+    def jerk(self, z: A, value: A, slope: A) -> A:
         s, q = logistic(z)
-        return s * q
+        return s * q  # f''' = f'' (1 - 2 s)
 
     def rounding(self, z: A, value: A, slope: A, m: Precision) -> tuple[A, A]:
         # accepted slopes: sigma(z), exp(z - softplus(z))
-        exponent = np.minimum(2 * m.exp + 3 + m.softplus * value + softplus(-z), 2 / m.u)
-        return m.softplus * m.u * value, slope * np.expm1(m.u * exponent)
+        units = 2 * m.exp + 3 + m.softplus * (1 + m.u) * value + softplus(-z)
+        return m.softplus * m.u * value, _exponential(slope, units, m) + _overflowing(z, slope, m)
 
 
 class _SiLU(Function):
@@ -186,19 +229,23 @@ class _SiLU(Function):
         s, q = logistic(z)
         return z * s, s * (1 + z * q)
 
-    def curvature(self, z: A) -> A:
+    def curvature(self, z: A, value: A, slope: A) -> A:
         s, q = logistic(z)
         return np.asarray(s * q * (2 + z * (q - s)))
+
+    def jerk(self, z: A, value: A, slope: A) -> A:
+        s, q = logistic(z)
+        return np.asarray(s * q * (3 + abs(z)))  # f''' = s q (3 (q - s) + z (1 - 6 s q))
 
     def rounding(self, z: A, value: A, slope: A, m: Precision) -> tuple[A, A]:
         s, q = logistic(z)
         o = _overflowing(z, s, m)
         size = abs(z)
         local = m.u * (m.sigmoid * abs(slope) + size * s * (m.sigmoid * s + 4 * q) + 6 * (s + size * s * q))
-        return (m.sigmoid + 1) * m.u * abs(value) + size * (m.eta + o), local + size * (m.eta + 2 * o) + o
+        return (m.sigmoid + 1) * m.u * abs(value) + size * (m.normal + o), local + size * (m.normal + 2 * o) + o
 
-    def gain(self, z: A) -> A | float:
-        return 1 + abs(z)
+    def gain(self, z: A, m: Precision) -> A | float:
+        return 2 + 2 * abs(z)
 
 
 class _GELU(Function):
@@ -215,8 +262,13 @@ class _GELU(Function):
         phi, density = self._normal(z)
         return z * phi, phi + z * density
 
-    def curvature(self, z: A) -> A:
-        return np.asarray(self._normal(z)[1] * (2 - z * z))
+    def curvature(self, z: A, value: A, slope: A) -> A:
+        density = self._normal(z)[1]
+        return np.where(density == 0, 0, density * (2 - z * z))
+
+    def jerk(self, z: A, value: A, slope: A) -> A:
+        density = self._normal(z)[1]
+        return np.where(density == 0, 0, density * (1e-6 + abs(z) * (4 + z * z)))  # f''' = phi (z^3 - 4 z)
 
     def rounding(self, z: A, value: A, slope: A, m: Precision) -> tuple[A, A]:
         # accepted: 0.5 (1 + erf), 0.5 erfc; neither kernel is relatively accurate in the negative tail
@@ -225,10 +277,12 @@ class _GELU(Function):
         erf = abs(1 - 2 * phi)
         e = m.u * (2 * size * density + m.erf * np.maximum(erf, 0.6) / 2 + 2 * phi)
         local = e + size * density * np.minimum((2.5 * z * z + m.exp + 6) * m.u, 2)
-        return size * (e + m.eta) + 3 * m.u * abs(value), local + m.u * (abs(slope) + 2 * phi) + size * m.eta
+        # z (1 + erf), twice the value, may overflow before it is halved
+        local_value = np.where(2 * size <= m.largest, size * (e + m.normal) + 3 * m.u * abs(value), np.inf)
+        return local_value, local + m.u * (abs(slope) + 2 * phi) + size * m.normal
 
-    def gain(self, z: A) -> A | float:
-        return 1 + abs(z)
+    def gain(self, z: A, m: Precision) -> A | float:
+        return 2 + 2 * abs(z)
 
 
 class _TanhGELU(Function):
@@ -250,10 +304,18 @@ class _TanhGELU(Function):
         _, w1, half, sech2 = self._parts(z)
         return z * half, half + np.where(sech2 == 0, 0, z * sech2 * w1) / 2
 
-    def curvature(self, z: A) -> A:
+    def curvature(self, z: A, value: A, slope: A) -> A:
         w, w1, _, sech2 = self._parts(z)
         w2 = 6 * 0.044715 * 0.7978845608028654 * z
         return np.where(sech2 == 0, 0, sech2 * (w1 + z * w2 / 2 - z * np.tanh(w) * w1 * w1))
+
+    def jerk(self, z: A, value: A, slope: A) -> A:
+        # f''' = 3 h'' + z h''' of h = (1 + tanh w) / 2, every term with its size
+        _, w1, _, sech2 = self._parts(z)
+        w3 = 6 * 0.044715 * 0.7978845608028654
+        size, w2 = abs(z), w3 * abs(z)
+        terms = 3 * (w2 + 2 * w1**2) + size * (w3 + 6 * w1 * w2 + 4 * w1**3)
+        return np.where(sech2 == 0, 0, sech2 / 2 * terms)
 
     def rounding(self, z: A, value: A, slope: A, m: Precision) -> tuple[A, A]:
         w, w1, half, sech2 = self._parts(z)
@@ -262,15 +324,17 @@ class _TanhGELU(Function):
         e_t = np.minimum(6 * m.u * abs(w) * sech2, 2) + m.tanh * m.u * t
         e_half = e_t / 2 + m.u * half
         local = e_half + size * w1 / 2 * (2 * t * e_t + 2 * m.u) + 8 * m.u * (half + bend)
-        return size * (e_half + m.eta) + 2 * m.u * abs(value), np.minimum(local, 4) + size * m.eta
+        return size * (e_half + m.normal) + 2 * m.u * abs(value), np.minimum(local, 4) + size * m.normal
 
-    def gain(self, z: A) -> A | float:
+    def gain(self, z: A, m: Precision) -> A | float:
         size = abs(z)
-        return np.where(size**3 < np.inf, 1 + size * (2 + 0.8 * (1 + 0.14 * z * z)), np.inf)
+        return np.where(size**3 <= m.largest, 2 + 2 * size * (2 + 0.8 * (1 + 0.14 * z * z)), np.inf)
 
 
 class HuberFunction(Function):
     """f = r^2 / 2 where |r| <= delta, delta (|r| - delta / 2) elsewhere."""
+
+    elementary = False
 
     def __init__(self, delta: float) -> None:
         self.delta = delta
@@ -283,12 +347,15 @@ class HuberFunction(Function):
         slope = np.where(inside, z, np.sign(z.real) * self.delta)
         return np.where(inside, near * near / 2, self.delta * (size - self.delta / 2)), slope
 
-    def curvature(self, z: A) -> A:
-        return (abs(z) <= self.delta).astype(z.dtype)
+    def curvature(self, z: A, value: A, slope: A) -> A:
+        return (abs(z) <= self.delta + NARROW).astype(z.dtype)
+
+    def jerk(self, z: A, value: A, slope: A) -> A:
+        return np.zeros_like(z)
 
     def rounding(self, z: A, value: A, slope: A, m: Precision) -> tuple[A, A]:
         # accepted: by cases, and delta (|r| - q) + q^2 / 2 with q = min(|r|, delta), whose slope is delta - delta + q
-        outside = abs(z) >= self.delta * (1 - m.u)
+        outside = abs(z) >= self.delta * (1 - m.u) - NARROW
         linear = 4 * m.u * self.delta * (abs(z) + self.delta)
         return 3 * m.u * value + outside * linear, np.full_like(value, 4 * m.u * self.delta)
 
@@ -306,9 +373,12 @@ class LogitCrossEntropy(Function):
         s, q = logistic(z)
         return y * softplus(-z) + (1 - y) * softplus(z), (1 - y) * s - y * q
 
-    def curvature(self, z: A) -> A:
+    def curvature(self, z: A, value: A, slope: A) -> A:
         s, q = logistic(z)
         return s * q
+
+    def jerk(self, z: A, value: A, slope: A) -> A:
+        return self.curvature(z, value, slope)  # f''' = f'' (1 - 2 s)
 
     def rounding(self, z: A, value: A, slope: A, m: Precision) -> tuple[A, A]:
         # accepted values: the two softplus terms, (1 - y) z + softplus(-z)
@@ -318,8 +388,9 @@ class LogitCrossEntropy(Function):
         mix = y * q + (1 - y) * s
         local = m.u * (m.softplus + 3) * (y * softplus(-z) + (1 - y) * softplus(z))
         other = m.u * (m.softplus * softplus(-z) + 3 * abs(1 - y) * size + abs(value))
-        slope_local = m.u * (m.sigmoid + 4 + ((m.softplus + 1) * size + 2 * m.exp + 4) * mix)
-        return np.maximum(local, other), slope_local + _overflowing(z, s, m)
+        units = (m.softplus + 1) * size + 2 * m.exp + 4
+        slope_local = m.u * (m.sigmoid + 4) + _exponential(mix, units, m) + _overflowing(z, s, m)
+        return np.maximum(local, other), slope_local
 
 
 @singledispatch

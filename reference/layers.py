@@ -34,10 +34,10 @@ def _(layer: Dense, k: Arithmetic, x: Value, parameters: Mapping[str, Value]) ->
     weight = parameters["weight"]
 
     def pullback(delta: Value) -> tuple[Value, dict[str, Value]]:
-        gradients = {"weight": x.T @ delta}
+        gradients = {"weight": x.mT @ delta}
         if layer.bias:
-            gradients["bias"] = delta.sum(axis=0)
-        return delta @ weight.T, gradients
+            gradients["bias"] = delta.sum(axis=-2)
+        return delta @ weight.mT, gradients
 
     return k.affine(x, weight, parameters.get("bias")), pullback
 

@@ -1,17 +1,18 @@
 """The rules of the losses: the cost and its pullback, which starts the backward pass, next to its formula.
 
 Each rule gives the terms of the cost, (N, C), and a pullback that takes the cotangent c of the terms to the output
-delta dC/dz. The reduction adds the terms and makes the cotangent; it is the same for all.
+delta dC/dz. The reduction adds the terms and makes the cotangent; it is the same for all. Every array may have further
+axes before these, of cases that are computed together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import singledispatch
+from functools import partial, singledispatch
 
 import numpy as np
 
-from gradconform.case import Batch
+from gradconform.case import Array, Batch
 from gradconform.errors import Unsupported
 from gradconform.losses import (
     BinaryCrossEntropy,
@@ -37,13 +38,13 @@ def cost(loss: LossRecord, k: Arithmetic, z: Value, batch: Batch) -> tuple[Value
     if batch.cotangent is not None:
         cotangent = k.lift(batch.cotangent)
         if per_row:
-            return terms.sum(axis=-1), pullback(cotangent[:, None])
+            return terms.sum(axis=-1), pullback(cotangent[..., None])
         return terms, pullback(cotangent)
-    total = terms.sum()
+    total = terms.sum(axis=(-2, -1))
     if loss.reduction == "sum":
         return total, pullback(k.lift(1.0))
-    divisor = _rows_that_count(loss, k, batch) if per_row else k.lift(float(batch.targets.size))
-    return total / divisor, pullback(1 / divisor)
+    divisor = _rows_that_count(loss, k, batch) if per_row else k.lift(float(batch.rows * batch.targets.shape[-1]))
+    return total / divisor, pullback((1 / divisor)[..., None, None])
 
 
 def fused(network: Network) -> LossRecord | None:
@@ -56,29 +57,36 @@ def fused(network: Network) -> LossRecord | None:
     return None
 
 
+def _counted(loss: LossRecord, batch: Batch) -> Array:
+    """Return which rows count: (N,), all but those with the ignored label."""
+    ignored = getattr(loss, "ignore_index", None)
+    return np.ones(batch.targets.shape, bool) if ignored is None else batch.targets != ignored
+
+
 def _rows_that_count(loss: LossRecord, k: Arithmetic, batch: Batch) -> Value:
     """Return the mean's divisor: rows with a label that is not ignored, or the sum of their classes' weights."""
-    if batch.targets.ndim == 2:
+    if not batch.labelled:
         return k.lift(float(batch.rows))
-    counted = batch.targets != getattr(loss, "ignore_index", None)
+    counted = _counted(loss, batch)
     if batch.class_weights is None:
-        return k.lift(float(np.count_nonzero(counted)))
-    return k.lift(batch.class_weights[batch.targets[counted]]).sum()
+        return k.lift(np.count_nonzero(counted, axis=-1).astype(float))
+    labels = np.where(counted, batch.targets, 0)
+    return k.lift(np.where(counted, np.take_along_axis(batch.class_weights, labels, axis=-1), 0)).sum(axis=-1)
 
 
 def _distribution(loss: LossRecord, k: Arithmetic, z: Value, batch: Batch) -> Value:
     """Return q, (N, C): what each -log p is weighted with. Labels, then smoothing, then class weights."""
-    rows, classes = z.shape if isinstance(z, np.ndarray) else z.value.shape
-    counted = np.ones((rows, 1))
-    if batch.targets.ndim == 2:
-        q = k.lift(batch.targets)
+    classes = z.shape[-1]
+    counted = np.ones((*batch.inputs.shape[:-1], 1))
+    if batch.labelled:
+        counted = _counted(loss, batch)[..., None].astype(float)
+        q = k.lift(counted * (batch.targets[..., None] == np.arange(classes)))
     else:
-        counted[batch.targets == getattr(loss, "ignore_index", None)] = 0
-        q = k.lift(counted * (batch.targets[:, None] == np.arange(classes)))
+        q = k.lift(batch.targets)
     if isinstance(loss, SoftmaxCrossEntropy) and loss.label_smoothing:
         epsilon = k.lift(loss.label_smoothing)
         q = q * (1 - epsilon) + k.lift(counted) * (epsilon / float(classes))
-    return q if batch.class_weights is None else q * k.lift(batch.class_weights)
+    return q if batch.class_weights is None else q * k.lift(batch.class_weights)[..., None, :]
 
 
 @singledispatch
@@ -95,6 +103,8 @@ def _(loss: SoftmaxCrossEntropy, k: Arithmetic, z: Value, batch: Batch) -> Terms
     """
     q = _distribution(loss, k, z, batch)
     p, complement, log_p = k.softmax(z)
+    if loss.label_smoothing:
+        log_p = k.summable(log_p)  # smoothing may be done with the plain sum over the classes
 
     def pullback(c: Value) -> Value:
         def accurate() -> Value:
@@ -134,16 +144,19 @@ def _(loss: BinaryCrossEntropy, k: Arithmetic, p: Value, batch: Batch) -> Terms:
     def split(c: Value) -> Value:
         return k.weigh(1 - y, c / (1 - p)) - k.weigh(y, c / p)
 
+    def denominator() -> Value:
+        product = p * (1 - p)
+        return product if loss.denominator_floor is None else k.maximum(product, loss.denominator_floor)
+
     def fraction(c: Value) -> Value:
-        denominator = p * (1 - p)
-        if loss.denominator_floor is not None:
-            denominator = k.maximum(denominator, loss.denominator_floor)
-        return (p - y) / denominator * c
+        return (p - y) / denominator() * c
+
+    def weighted_fraction(c: Value) -> Value:
+        return (p - y) * c / denominator()
 
     def pullback(c: Value) -> Value:
-        if loss.denominator_floor is not None:
-            return fraction(c)
-        return k.accept(lambda: split(c), lambda: split(c), lambda: fraction(c))
+        accurate = split if loss.denominator_floor is None else fraction
+        return k.accept(*(partial(formula, c) for formula in (accurate, accurate, fraction, weighted_fraction)))
 
     return -(k.weigh(y, log_p) + k.weigh(1 - y, log_rest)), pullback
 

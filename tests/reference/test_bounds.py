@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradconform.case import Batch
+from gradconform.case import Batch, Gradients
 from gradconform.conformance.examples import Draw, Example
 from gradconform.conformance.regimes import REGIMES
 from gradconform.conformance.strategies import LOSSES, examples, networks
@@ -22,6 +23,9 @@ from gradconform.notation import parse
 from gradconform.reference import bounds
 from gradconform.reference.backpropagation import backpropagate, gradients
 from gradconform.reference.bounds import allowance, carrier_for, expected
+
+SIGNS = ("up", "down", "random", "random")
+SHOWN = (("outputs", "deltas"), ("outputs", "deltas"), ("outputs",), ("deltas",))
 
 settled = settings(deadline=None, derandomize=True, database=None, max_examples=40)
 
@@ -48,8 +52,12 @@ def worst(case, found):
     return max(ratios.items(), key=lambda item: item[1])
 
 
+def parts(case):
+    return case.network, case.parameters, case.batch
+
+
 def run(case):
-    return gradients(case.network, case.parameters, case.batch)
+    return gradients(*parts(case))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -70,17 +78,40 @@ def test_the_plain_reference_stays_within_in_every_regime(dtype):
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda kind: kind.__name__)
-def test_the_worst_legal_computation_stays_within_in_every_regime(loss, dtype, legal):
+def test_the_worst_legal_computation_stays_within_in_every_regime(loss, model, legal):
     """What `Legal` computes errs in every operation by as much as the model permits."""
     rng = np.random.default_rng(0)
 
-    @settings(settled, max_examples=9)
+    @settings(settled, max_examples=3)
     @given(examples(networks(losses=LOSSES[loss])))
     def check(example):
-        for draw, signs in zip(example.draws, ("up", "down", "random", "random"), strict=True):
-            case = example.case(draw, dtype)
-            rough = backpropagate(legal(dtype, rng, signs), case.network, case.parameters, case.batch)
-            bounded = dict(leaves(expected(case.network, case.parameters, case.batch).gradients))
+        for draw, signs in zip(example.draws, SIGNS, strict=True):
+            case = example.case(draw, model.dtype)
+            rough = backpropagate(legal(model.dtype, rng, signs, model.arithmetic), *parts(case))
+            bounded = dict(leaves(expected(*parts(case), arithmetic=model.arithmetic).gradients))
+            for name, array in leaves(rough):
+                assert ratio(bounded[name], array.value) <= 1.002, (str(case.network), draw, name)
+
+    check()
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda kind: kind.__name__)
+def test_each_step_of_it_stays_within_the_bound_on_the_step_before(loss, model, legal):
+    """Outputs and deltas are shown as they are stored, all or some; it may have gone on with more digits."""
+    rng = np.random.default_rng(0)
+
+    @settings(settled, max_examples=3)
+    @given(examples(networks(losses=LOSSES[loss])))
+    def check(example):
+        for draw, signs, kinds in zip(example.draws, SIGNS, SHOWN, strict=True):
+            case = example.case(draw, model.dtype)
+            rough = backpropagate(legal(model.dtype, rng, signs, model.arithmetic, stores=True), *parts(case))
+            stored = {
+                kind: {index: array.value.astype(model.dtype) for index, array in getattr(rough, kind).items()}
+                for kind in kinds
+            }
+            found = expected(*parts(case), arithmetic=model.arithmetic, shown=Gradients({}, **stored))
+            bounded = dict(leaves(found.gradients))
             for name, array in leaves(rough):
                 assert ratio(bounded[name], array.value) <= 1.002, (str(case.network), draw, name)
 
@@ -101,8 +132,8 @@ def test_soft_labels_near_certainty(dtype):
 
 
 @st.composite
-def ordinary(draw):
-    network = draw(networks(max_dense=2, max_units=6))
+def ordinary(draw, max_dense=2):
+    network = draw(networks(max_dense=max_dense, max_units=6))
     return Example(network, draw(st.sampled_from([2, 3, 5])), (Draw("ordinary", draw(st.integers(0, 2**32 - 1))),))
 
 
@@ -145,6 +176,41 @@ def test_a_wrong_digit_is_beyond_the_bound(dtype, least):
     for relative, outcomes in caught.items():
         assert len(outcomes) > 60
         assert np.mean(outcomes) >= least[relative], relative
+
+
+def test_a_wrong_digit_of_float64_is_beyond_the_local_bound():
+    """However deep the network, one element that is off by 1e-12 is seen in more than 99 of 100."""
+    rng, caught = np.random.default_rng(0), []
+
+    @settings(settled, max_examples=100)
+    @given(ordinary(max_dense=3))
+    def look(example):
+        case = example.case(example.draws[0], np.float64)
+        found = run(case)
+        bounded = expected(*parts(case), shown=found).gradients.parameters
+        for _ in range(5):
+            path, place = choose(found, rng)
+            if path is not None:
+                caught.append(ratio(bounded[path], perturbed(found.parameters[path], place, 1e-12)) > 1)
+
+    look()
+    assert len(caught) > 300
+    assert np.mean(caught) > 0.99
+
+
+def test_a_step_is_taken_from_what_was_shown():
+    """x -> 2x -> 3x -> 5x, where the first layer showed 7 and the last delta was shown as 11."""
+    network = parse(
+        "1 -> Dense(1, bias=False) -> Dense(1, bias=False) -> Dense(1, bias=False), MeanSquaredError(reduction=sum)"
+    )
+    parameters = {f"{index}.weight": np.array([[weight]]) for index, weight in enumerate([2.0, 3, 5])}
+    batch = Batch(np.ones((1, 1)), np.zeros((1, 1)))
+    shown = Gradients({}, outputs={0: np.array([[7.0]])}, deltas={2: np.array([[11.0]])})
+    found = expected(network, parameters, batch, shown=shown).gradients
+    assert [float(found.outputs[index].value.item()) for index in range(3)] == [2, 21, 105]
+    assert [float(found.deltas[index].value.item()) for index in range(3)] == [165, 55, 210]
+    assert [float(found.parameters[path].value.item()) for path in parameters] == [165, 55 * 7, 11 * 21]
+    assert found.input.value.item() == 330
 
 
 def test_in_ordinary_networks_everything_is_known():
@@ -241,6 +307,57 @@ def test_kinks_are_counted_and_both_sides_are_right():
     assert ratio(bound, np.array([0, 0, -2, 0.0])) > 1
 
 
+@pytest.mark.parametrize(("share", "slope"), [(0.0, 0), (1.0, 1), (0.5, 0.5), (0.25, 0.25)])
+def test_a_share_tells_which_derivative_is_taken_at_a_kink(share, slope):
+    network, parameters, batch = kinked([0, 1, -1])
+    bound = expected(network, parameters, batch, shares=[share]).gradients.parameters["0.bias"]
+    # dC/da = 2 (a - 1)
+    assert bound.value.astype(float).tolist() == [-2 * slope, 0, 0]
+    assert (bound.error < 1e-14).all()
+
+
+def test_a_share_may_be_given_for_every_pre_activation():
+    network, parameters, batch = kinked([0, 0, 1e-320, -1])
+    shares = np.array([[0, 1, 0.5, 1.0]])
+    bound = expected(network, parameters, batch, shares=[shares]).gradients.parameters["0.bias"]
+    assert bound.value.astype(float).tolist() == [0, -2, -1, 0]
+
+
+def test_sites_are_those_of_the_layers_in_order_with_the_sides_of_the_pre_activations():
+    layers = "Dense(3) -> ReLU -> Dense(3) -> Tanh -> LeakyReLU(slope=0.25) -> Dense(3) -> ELU(alpha=2) -> Dense(3)"
+    network = parse(f"1 -> {layers} -> ReLU, MeanSquaredError(reduction=sum)")
+    biases = {"0.bias": [0, 1e-310, -1e-310], "2.bias": [0, 0, -1e-310], "5.bias": [1e-310, 0, 1], "7.bias": [1, 2, -3]}
+    parameters = {path: np.zeros(shape) for path, shape in network.parameters().items()}
+    parameters |= {path: np.array(bias) for path, bias in biases.items()}
+    found = expected(network, parameters, Batch(np.ones((1, 1)), np.ones((1, 3))))
+    assert [site.layer for site in found.sites] == ["ReLU", "LeakyReLU", "ELU"]
+    assert [site.near.tolist() for site in found.sites] == [[[True] * 3], [[True] * 3], [[True, True, False]]]
+    assert [site.side.tolist() for site in found.sites] == [[[0, 1, -1]], [[0, 0, -1]], [[1, 0, 1]]]
+    assert found.kinks == 8
+
+
+@pytest.mark.parametrize("shares", [(0, 0, 0), (1, 1, 1), (0, 1, 0), (1, 0, 0.5), (0.5, 0.5, 0.5)])
+def test_each_site_has_its_own_share(shares):
+    network = parse(
+        "1 -> Dense(1, bias=False) -> LeakyReLU(slope=0.25) -> Dense(1, bias=False) -> ELU(alpha=2) -> "
+        "Dense(1, bias=False) -> ReLU, MeanSquaredError(reduction=sum)"
+    )
+    parameters = {path: np.ones(shape) for path, shape in network.parameters().items()}
+    batch = Batch(np.zeros((1, 1)), np.ones((1, 1)))
+    slopes = [left + share * (1 - left) for share, left in zip(shares, (0.25, 2, 0), strict=True)]
+    found = expected(network, parameters, batch, shares=shares).gradients.input
+    assert found.value.item() == -2 * math.prod(slopes)
+    assert found.error.item() < 1e-13
+
+
+def test_without_shares_the_hull_has_room_for_all_of_them():
+    network, parameters, batch = kinked([0, 1e-320, -1e-320])
+    hull = expected(network, parameters, batch).gradients.parameters["0.bias"]
+    for share in (0, 0.3, 1):
+        taken = expected(network, parameters, batch, shares=[share]).gradients.parameters["0.bias"]
+        assert (np.abs(taken.value - hull.value) <= hull.error).all()
+
+
 def test_a_smooth_network_has_no_kinks():
     case = Example(parse("3 -> Dense(4) -> ELU -> Dense(2) -> GELU, Huber"), 3, ()).case(
         Draw("integers", 0), np.float64
@@ -274,10 +391,11 @@ def test_an_overflow_is_unknown_and_not_wrong():
     assert ratio(found.loss, np.array(np.inf)) == 0
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.longdouble])
+@pytest.mark.parametrize("dtype", [ml_dtypes.float8_e5m2, np.longdouble])
 def test_a_type_without_a_model_is_named(dtype):
     network, parameters, batch = kinked([1])
     batch = Batch(batch.inputs.astype(dtype), batch.targets.astype(dtype))
     with pytest.raises(Unsupported) as error:
         expected(network, parameters, batch)
-    assert str(error.value) == f"no rounding model for {np.dtype(dtype)}; there is one for float64, float32"
+    known = "float64, float32, bfloat16, float16"
+    assert str(error.value) == f"no rounding model for {np.dtype(dtype)}; there is one for {known}"
