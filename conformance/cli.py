@@ -75,9 +75,20 @@ def cli() -> None:
     help=f"smoke: {PROFILES['smoke']} networks; default: {PROFILES['default']}; ci: {PROFILES['ci']}, a fixed seed.",
 )
 @click.option("--seed", type=click.IntRange(0), help="What is drawn; random if not given, and always told.")
-@click.option("--dtype", "dtypes", multiple=True, metavar="DTYPE", help="float64 or float32; may be repeated.")
+@click.option(
+    "--dtype",
+    "dtypes",
+    multiple=True,
+    metavar="DTYPE",
+    help="float64, float32, bfloat16 or float16; may be repeated. Default: what each target declares.",
+)
 @click.option("--only", multiple=True, metavar="CHECK", help="Only this check; may be repeated.")
 @click.option("--exclude", multiple=True, metavar="CHECK", help="Not this check; may be repeated.")
+@click.option(
+    "--affine",
+    is_flag=True,
+    help="Tighter bounds from the inputs on, many times as costly: for large networks that show gradients alone.",
+)
 @click.option(
     "--steps", type=click.IntRange(1), default=STEPS, show_default=True, help="With --data: steps of training."
 )
@@ -97,6 +108,7 @@ def check(
     dtypes: tuple[str, ...],
     only: tuple[str, ...],
     exclude: tuple[str, ...],
+    affine: bool,
     steps: int,
     learning_rate: float,
     raw: bool,
@@ -130,6 +142,7 @@ def check(
         networks=plans.network_strategy(chosen_network),
         dtypes=chosen_dtypes,
         checks=checks,
+        affine=affine,
         command=_again(seed),
     )
     result = _run(plan, training)
@@ -144,7 +157,9 @@ def check(
 @click.option("--network", metavar="NOTATION|FILE", help=NETWORK_HELP)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of parameters, inputs and targets.")
 @click.option("--rows", type=click.IntRange(1), default=1, show_default=True, help="Samples in the batch.")
-@click.option("--dtype", default="float64", show_default=True, metavar="DTYPE", help="float64 or float32.")
+@click.option(
+    "--dtype", default="float64", show_default=True, metavar="DTYPE", help="float64, float32, bfloat16 or float16."
+)
 def trace(targets: tuple[str, ...], network: str | None, seed: int, rows: int, dtype: str) -> None:
     """Show the textbook's quantities of one case, layer by layer, every implementation side by side.
 

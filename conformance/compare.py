@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from enum import Enum
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from gradconform.case import Array
+from gradconform.dtypes import is_floating
 from gradconform.errors import first_line
 from gradconform.reference.bounded import Bounded
 from gradconform.reference.bounds import allowance
+
+Look = Literal["global", "local"]
+LOOKS: tuple[Look, ...] = get_args(Look)
 
 
 class Kind(Enum):
@@ -26,6 +30,34 @@ class Kind(Enum):
     NONFINITE = "is not finite"
     MUTATED = "writes into its inputs"
     CRASHED = "raised an exception"
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """How many elements ended as what. Every element that is compared ends as one of these."""
+
+    passed: int = 0
+    """Within the bound, which is smaller than the value: a wrong value would have shown."""
+    failed: int = 0
+    kink: int = 0
+    """Within a bound that leaves the derivative at a kink open."""
+    range: int = 0
+    """Without a finite bound: the arithmetic may overflow, or divide by 0, on the way."""
+    vacuous: int = 0
+    """Within a bound that is at least as large as the value itself."""
+
+    @property
+    def elements(self) -> int:
+        """All of them."""
+        return self.passed + self.failed + self.kink + self.range + self.vacuous
+
+    @property
+    def telling(self) -> int:
+        """Those that could have told a wrong value from rounding."""
+        return self.passed + self.failed + self.kink
+
+    def __add__(self, other: Outcomes) -> Outcomes:
+        return Outcomes(*(mine + its for mine, its in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -56,19 +88,20 @@ class Factor:
 class Comparison:
     """One array held against its bounds.
 
-    `vacuous` elements have a bound at least as large as the value itself, `unknown` ones an infinite bound (the
-    arithmetic may overflow on the way). `factor` is the constant by which a wrong array is off, if there is one.
+    `look`: global, from the inputs on, or local, each step on the implementation's own values. `lost`: elements that
+    are not finite where the exact value is, and where no finite bound forbids it. `factor` is the constant by which a
+    wrong array is off, if there is one.
     """
 
     check: str
     path: str
     kind: Kind = Kind.PASS
-    elements: int = 0
-    vacuous: int = 0
-    unknown: int = 0
+    outcomes: Outcomes = Outcomes()
+    lost: int = 0
     worst: Element | None = None
     detail: str = ""
     factor: Factor | None = None
+    look: Look = "global"
 
     @property
     def passed(self) -> bool:
@@ -78,7 +111,7 @@ class Comparison:
     @property
     def tells(self) -> bool:
         """Whether any element could have told a wrong value from rounding."""
-        return self.elements > self.vacuous + self.unknown
+        return self.outcomes.telling > 0
 
     @property
     def ratio(self) -> float:
@@ -86,7 +119,9 @@ class Comparison:
         return self.worst.ratio if self.worst is not None else 0.0
 
 
-def compare_array(check: str, path: str, expected: Bounded, actual: object) -> Comparison:
+def compare_array(
+    check: str, path: str, expected: Bounded, actual: object, closed: Bounded | None = None
+) -> Comparison:
     """Compare one array: its shape, its dtype, whether it is finite where it must be, then every element."""
     shape, dtype = expected.value.shape, expected.m.dtype
     try:
@@ -96,40 +131,59 @@ def compare_array(check: str, path: str, expected: Bounded, actual: object) -> C
     except Exception as error:  # a tensor that cannot be converted says why in its framework's words
         detail = f"expected {dtype} numbers, got {type(actual).__name__}: {first_line(error)}"
         return Comparison(check, path, Kind.DTYPE, detail=detail)
-    if array.dtype.kind not in "fiu":
+    if not is_floating(array.dtype) and array.dtype.kind not in "iu":
         return Comparison(check, path, Kind.DTYPE, detail=f"expected {dtype} numbers, got {array.dtype}")
     if array.shape != shape:
         return Comparison(check, path, Kind.SHAPE, detail=f"expected shape {shape}, got {array.shape}")
     if isinstance(actual, np.ndarray) and array.ndim and array.dtype != dtype:
         return Comparison(check, path, Kind.DTYPE, detail=f"expected {dtype}, as the inputs, got {array.dtype}")
-    return compare_values(check, path, expected, array)
+    return compare_values(check, path, expected, array, closed)
 
 
-def compare_values(check: str, path: str, expected: Bounded, array: Array) -> Comparison:
-    """Compare every element of an array of the right shape, of any floating-point type."""
+def ratios(expected: Bounded, array: Array) -> Array:
+    """Return |actual - expected| / bound for every element, 0 where there is no finite bound."""
     with np.errstate(all="ignore"):
         known = np.isfinite(expected.error)
         difference = np.abs(array.astype(expected.value.dtype) - expected.value)
-        bound = expected.error * allowance(expected)
-        ratio = np.where(known & (difference != 0), difference / bound, 0.0)
-        ratio = np.where(known & ~np.isfinite(array), np.inf, ratio).astype(np.float64)
-    worst = _worst(array, expected, difference, bound, ratio)
+        ratio = np.where(known & (difference != 0), difference / (expected.error * allowance(expected)), 0.0)
+        # a value that is not finite differs by nan or inf
+        return np.where(known & ~np.isfinite(difference), np.inf, ratio).astype(np.float64)
+
+
+def compare_values(check: str, path: str, expected: Bounded, array: Array, closed: Bounded | None = None) -> Comparison:
+    """Compare every element of an array of the right shape, of any floating-point type.
+
+    `closed`: the same with one choice of the derivatives at kinks, where `expected` leaves them open.
+    """
+    ratio = ratios(expected, array)
+    with np.errstate(all="ignore"):
+        known = np.isfinite(expected.error)
+        failed = ratio > 1
+        kink = known & ~failed & (expected.error > 1.001 * closed.error if closed is not None else False)
+        vacuous = known & ~failed & ~kink & (expected.error * allowance(expected) >= expected.size)
+        counts = [int(np.count_nonzero(which)) for which in (failed, kink, ~known, vacuous)]
+        representable = np.isfinite(expected.value) & (expected.size <= expected.m.largest)
+        lost = ~known & representable & ~np.isfinite(array.astype(np.float64))
     comparison = Comparison(
         check,
         path,
-        elements=array.size,
-        vacuous=int(np.count_nonzero(known & (bound >= expected.size))),
-        unknown=int(array.size - np.count_nonzero(known)),
-        worst=worst,
+        outcomes=Outcomes(array.size - sum(counts), *counts),
+        lost=int(np.count_nonzero(lost)),
+        worst=_worst(array, expected, ratio),
     )
-    if worst is None or worst.ratio <= 1:
+    if not failed.any() or comparison.worst is None:
         return comparison
-    kind = Kind.WRONG if np.isfinite(worst.actual) else Kind.NONFINITE
-    return replace(comparison, kind=kind, factor=_factor(array, expected))
+    kind = Kind.WRONG if np.isfinite(comparison.worst.actual) else Kind.NONFINITE
+    return replace(comparison, kind=kind, factor=_factor(array.astype(np.float64), expected))
 
 
 def compare_named(
-    check: str, expected: Mapping[str, Bounded], actual: Mapping[Any, object] | None, *, required: bool
+    check: str,
+    expected: Mapping[str, Bounded],
+    actual: Mapping[Any, object] | None,
+    *,
+    required: bool,
+    closed: Mapping[str, Bounded] | None = None,
 ) -> list[Comparison]:
     """Compare arrays by name. What is missing, or there and unknown, is a comparison of its own where `required`."""
     if not isinstance(actual, Mapping):
@@ -138,7 +192,8 @@ def compare_named(
     comparisons = []
     for path, bounded in expected.items():
         if actual.get(path) is not None:
-            comparisons.append(compare_array(check, path, bounded, actual[path]))
+            alone = None if closed is None else closed[path]
+            comparisons.append(compare_array(check, path, bounded, actual[path], alone))
         elif required:
             names = ", ".join(map(str, actual)) or "nothing"
             comparisons.append(Comparison(check, path, Kind.NAME, detail=f"missing: what was returned is {names}"))
@@ -152,18 +207,15 @@ def compare_named(
     return comparisons
 
 
-def _worst(array: Array, expected: Bounded, difference: Array, bound: Array, ratio: Array) -> Element | None:
+def _worst(array: Array, expected: Bounded, ratio: Array) -> Element | None:
     if not array.size:
         return None
     index = tuple(int(i) for i in np.unravel_index(int(np.argmax(ratio)), ratio.shape))
-    return Element(
-        index,
-        float(array[index]),
-        float(expected.value[index]),
-        float(difference[index]),
-        float(bound[index]),
-        float(ratio[index]),
-    )
+    value = expected.value[index]
+    bound = float(expected.error[index]) * allowance(expected)
+    with np.errstate(all="ignore"):
+        difference = float(np.abs(array[index].astype(value.dtype) - value))
+    return Element(index, float(array[index]), float(value), difference, bound, float(ratio[index]))
 
 
 def _factor(array: Array, expected: Bounded) -> Factor | None:

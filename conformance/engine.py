@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 from hypothesis import Phase
 
 from gradconform.case import Case
 from gradconform.conformance import implementations as known
+from gradconform.conformance.compare import Look
+from gradconform.conformance.conditions import conditions
 from gradconform.conformance.examples import Example
 from gradconform.conformance.findings import Failure, Origin, finding_of
 from gradconform.conformance.implementations import Implementation
@@ -27,7 +31,8 @@ from gradconform.conformance.plan import (
     draw_examples,
     network_strategy,
 )
-from gradconform.conformance.results import Finding, Result, Tally, Verdict
+from gradconform.conformance.regimes import REGIMES
+from gradconform.conformance.results import Coverage, Finding, Result, Tally, Verdict
 from gradconform.conformance.shrinking import shrink
 from gradconform.conformance.situation import Situation
 from gradconform.errors import InvalidInput
@@ -46,6 +51,7 @@ def check(
     dtypes: Sequence[str] | None = None,
     only: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    affine: bool = False,
 ) -> Result:
     """Check candidates against the reference and return the result; `print(result)` tells what was found.
 
@@ -56,6 +62,7 @@ def check(
     seed: the same seed gives the same networks.
     dtypes: default what each candidate declares, which for a plain function is float64.
     only, exclude: ids of checks.
+    affine: tighter bounds from the inputs on, many times as costly, for large networks that show gradients alone.
 
     Raises `InvalidInput` or `NotInstalled` for arguments that cannot be used.
     """
@@ -70,6 +77,7 @@ def check(
             networks=network_strategy(networks),
             dtypes=None if dtypes is None else choose_dtypes(dtypes),
             checks=choose_checks(only, exclude),
+            affine=affine,
         )
     )
 
@@ -107,7 +115,7 @@ class Record:
             for dtype in plan.dtypes_of(implementation)
         }
         self.failures: dict[tuple[str, ...], Failure] = {}
-        self.regimes: dict[str, int] = {}
+        self.regimes: dict[str, Coverage] = {}
         self.unsupported: dict[str, str] = {}
         self.networks = 0
         self.structures = 0
@@ -116,6 +124,8 @@ class Record:
 
     def over(self, explore: Callable[[], None]) -> Result:
         """Return the result of `explore`, which calls `example` or `case`; failures are shrunk after it."""
+        # glibc hands freed memory back to the system, and asks for it again: having freed a large block, it keeps it
+        np.empty(30 << 20, np.uint8)
         interrupted = False
         findings: dict[tuple[str, ...], Finding] = {}
         try:
@@ -148,17 +158,17 @@ class Record:
                 raise Enough
             origin = Origin(chunk, example, draw)
             self.case(partial(example.case, draw), f"regime {draw.regime}", index == 0, origin)
-            self.regimes[draw.regime] = self.regimes.get(draw.regime, 0) + 1
 
     def case(
         self, make: Callable[[str], Case], numbers: str, relations: bool = True, origin: Origin | None = None
     ) -> None:
         """Judge all implementations on one case, which `make` gives in a dtype."""
         situations: dict[str, Situation] = {}
+        compared: Counter[Look] = Counter()
         for implementation in self.plan.implementations:
             for dtype in self.plan.dtypes_of(implementation):
                 if dtype not in situations:
-                    situations[dtype] = Situation(make(dtype))
+                    situations[dtype] = Situation(make(dtype), affine=self.plan.affine)
                 situation = situations[dtype]
                 judgement = judge(implementation, situation, self.plan.checks, relations=relations)
                 tally = self.tallies[implementation.name, dtype]
@@ -167,10 +177,26 @@ class Record:
                     self.unsupported.setdefault(implementation.name, judgement.unsupported)
                     continue
                 tally.count(judgement.comparisons, situation.case.network, situation.expected(implementation).kinks)
+                compared.update(comparison.look for comparison in judgement.comparisons)
                 if judgement.root is not None:
                     self._failed(Failure(implementation, dtype, situation, judgement, numbers, origin))
+                else:
+                    tally.certify(judgement.views)
+                tally.kinks = implementation.kinks
+        self._cover(situations, numbers, compared)
         self.networks += 1
         self.plan.progress(self.networks, self.plan.max_examples)
+
+    def _cover(self, situations: Mapping[str, Situation], numbers: str, compared: Mapping[Look, int]) -> None:
+        """Count what a case met: its regime, where it is drawn from one, and its conditions."""
+        met = {numbers.removeprefix("regime ")} & set(REGIMES)
+        for situation in situations.values():
+            met.update(conditions(situation.case))
+        for name in met:
+            coverage = self.regimes.setdefault(name, Coverage())
+            coverage.cases += 1
+            for look, count in compared.items():
+                coverage.comparisons[look] = coverage.comparisons.get(look, 0) + count
 
     def _failed(self, failure: Failure) -> None:
         case = failure.case
@@ -186,13 +212,19 @@ class Record:
         return finding_of(smallest, self.plan.command, others)
 
     def _result(self, findings: list[Finding], interrupted: bool) -> Result:
-        compared = any(tally.elements > tally.vacuous + tally.unknown for tally in self.tallies.values())
+        compared = any(tally.telling for tally in self.tallies.values())
         verdict: Verdict = "passed" if compared else "nothing compared"
         if findings:
             verdict = "failed"
         elif interrupted:
             verdict = "interrupted"
         notes = [f"{name} does not support everything that was drawn: {why}" for name, why in self.unsupported.items()]
+        notes += [
+            f"{entry.name} is not checked: it supports {' and '.join(entry.supported)} alone"
+            for entry in self.plan.implementations
+            if not self.plan.dtypes_of(entry)
+        ]
+        notes += [note for tally in self.tallies.values() if (note := tally.vacuity) is not None]
         if len(self.failures) > MAX_FINDINGS:
             notes.append(f"{len(self.failures)} different failures were seen; the first {MAX_FINDINGS} are told")
         if findings and interrupted:

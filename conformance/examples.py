@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike
 
 from gradconform.case import Array, Batch, Case
 from gradconform.conformance.regimes import REGIMES, Numbers
+from gradconform.dtypes import dtype_of
 from gradconform.network import Network
 
 Labels = Literal["integer", "one-hot", "soft"]
@@ -50,11 +51,16 @@ class Example:
         return self.network, self.rows, self.labels, self.class_weights
 
     def case(self, draw: Draw, dtype: DTypeLike) -> Case:
-        """Return the case of one draw. The same arguments give the same case."""
+        """Return the case of one draw in a dtype, which a string names as in `gradconform.dtypes`.
+
+        The same arguments give the same case. Raises `InvalidInput` for a name that is unknown.
+        """
+        dtype = dtype_of(dtype) if isinstance(dtype, str) else np.dtype(dtype)
         rng = np.random.default_rng(draw.seed)
         numbers = Numbers.ordinary(self.network, self.rows, rng)
-        REGIMES[draw.regime](numbers, np.dtype(dtype), rng)
-        targets = self._targets(numbers, np.dtype(dtype), rng)
+        REGIMES[draw.regime](numbers, dtype, rng)
+        numbers.clip(dtype)
+        targets = self._targets(numbers, dtype, rng)
         classes = self.network.widths[-1]
         weights = rng.uniform(0.25, 3, classes) if self.class_weights else None
         cotangent = None
@@ -80,6 +86,7 @@ class Example:
             hard = rng.integers(0, 2, (rows, classes)).astype(float)
             return np.where(rng.random((rows, 1)) < 0.5, hard, rng.random((rows, classes)))
         if self.labels == "soft":
+            # divided in their own type, as a user would: their sum is 1 within its rounding
             soft = rng.exponential(size=(rows, classes)).astype(dtype)
             return np.asarray(soft / soft.sum(axis=1, keepdims=True))
         labels = np.full(rows, rng.integers(classes)) if numbers.one_label else rng.integers(0, classes, rows)

@@ -66,6 +66,8 @@ def sentence(root: Comparison) -> str:
     if root.kind is Kind.WRONG and root.worst is not None:
         if check is not None and check.relation:
             return f"{root.path} breaks {root.check}: {root.worst.ratio:.1e} x what rounding can explain"
+        if np.isinf(root.worst.ratio):
+            return f"{root.path} is wrong: nothing is rounded there, it must be exact"
         return f"{root.path} is wrong: {root.worst.ratio:.1e} x what rounding can explain"
     if root.kind is Kind.NONFINITE and root.worst is not None:
         return f"{root.path} is not finite: {root.worst.actual} where {root.worst.expected:.6g} is expected"
@@ -103,6 +105,7 @@ def finding_of(failure: Failure, command: str, witnesses: Sequence[Implementatio
         disagreeing=disagreeing,
         place=place_of(root, case.network, failure.judgement.comparisons),
         detail=root.detail,
+        look=root.look,
         command=command,
         case=_arrays(case),
     )
@@ -116,7 +119,9 @@ def finding_of(failure: Failure, command: str, witnesses: Sequence[Implementatio
 
 def place_of(root: Comparison, network: Network, comparisons: Sequence[Comparison]) -> str:
     """Return which pass of which layer the error enters in, as far as what is right around it tells; else nothing."""
-    right = {comparison.path for comparison in comparisons if comparison.passed}
+    wrong = {comparison.path for comparison in comparisons if not comparison.passed}
+    right = {comparison.path for comparison in comparisons} - wrong
+    own = root.look == "local"  # the step was held against the reference on the values that it got
     last = len(network.layers) - 1
 
     def layer(index: int) -> str:
@@ -131,16 +136,21 @@ def place_of(root: Comparison, network: Network, comparisons: Sequence[Compariso
         return f"the cost, {type(network.loss).__name__}" + (
             ": its input is right" if f"output {last}" in right else ""
         )
-    if root.check == "output-delta" and "loss" in right:
-        return f"the gradient of the cost, {type(network.loss).__name__}: the cost itself is right"
+    if root.check == "output-delta" and (own or "loss" in right):
+        cost = ": the cost itself is right" if "loss" in right else ""
+        return f"the gradient of the cost, {type(network.loss).__name__}{cost}"
     if root.check in {"deltas", "input"}:
         below = -1 if root.check == "input" else int(root.path.split()[-1])
         if delta(below + 1) in right:
             return f"the backward pass of {layer(below + 1)}: {delta(below + 1)} above it is right"
+        if own:
+            return f"the backward pass of {layer(below + 1)}"
     if root.check == "parameters" and root.path.partition(".")[0].isdecimal():
         index = int(root.path.partition(".")[0])
         if index <= last and delta(index) in right:
             return f"the backward pass of {layer(index)}: {delta(index)}, which it gets, is right"
+        if index <= last and own:
+            return f"the backward pass of {layer(index)}"
     return ""
 
 

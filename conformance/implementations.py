@@ -10,18 +10,21 @@ import importlib.util
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import gradconform.adapters
 from gradconform.adapters.deviations import described
-from gradconform.case import Batch, Parameters
+from gradconform.case import Array, Batch, Gradients, Parameters
 from gradconform.conformance.examples import Labels
-from gradconform.errors import InvalidInput, NotInstalled, first_line
+from gradconform.dtypes import DTYPES
+from gradconform.errors import InvalidInput, NotInstalled, Unsupported, first_line
 from gradconform.network import Network
+from gradconform.reference.precision import ARITHMETICS
 
-DTYPES = ("float64", "float32")
+CHECKED_DTYPES = ("float64", "float32")
+"""What an implementation is checked in by default, of the dtypes that it declares."""
 LABELS: tuple[Labels, ...] = get_args(Labels)
 REFERENCE = "reference"
 ENTRY_POINTS = "gradconform.adapters"
@@ -35,24 +38,34 @@ class Implementation:
     """Something that computes gradients, under the name by which the user knows it.
 
     `gradients(network, parameters, batch)` returns `{path: array}` or `gradconform.Gradients`, and raises
-    `NotImplementedError` for what it does not support. What it declares is all that is drawn for it: its `dtypes`, the
-    kinds of `labels` that its cross entropies take, whether they take `class_weights`, and whether it takes arrays in
-    any memory order (`layouts`). `conventions` names the adapter whose documented deviations it shares.
+    `NotImplementedError` for what it does not support. What it declares is all that is drawn for it: the `dtypes` in
+    which it is checked, of all those `supported`, unless others are asked for; the kinds of `labels` that its cross
+    entropies take, whether they take `class_weights`, and whether it takes arrays in any memory order (`layouts`).
+    `conventions` names the adapter whose documented deviations it shares. `arithmetic` is the rounding model of
+    `gradconform.reference.precision` that its kernels obey: `any` where nothing is known of them.
     """
 
     name: str
     gradients: Compute
     version: str | None = None
-    dtypes: tuple[str, ...] = DTYPES
+    dtypes: tuple[str, ...] = CHECKED_DTYPES
+    supported: tuple[str, ...] = DTYPES
     labels: tuple[Labels, ...] = LABELS
     class_weights: bool = True
     layouts: bool = True
     conventions: str | None = None
+    arithmetic: str = "any"
+    kinks: dict[str, float] = field(default_factory=dict, compare=False)
+    """What was found out: the share of the right-sided derivative that is taken at exactly 0, by the layer's name."""
 
     @property
     def title(self) -> str:
         """Name and version."""
         return f"{self.name} {self.version}" if self.version else self.name
+
+    def asked(self, dtypes: Sequence[str] | None) -> Sequence[str]:
+        """Return the dtypes in which to check: those asked for that are supported, else those it declares."""
+        return self.dtypes if dtypes is None else [dtype for dtype in dtypes if dtype in self.supported]
 
     def described(self, network: Network) -> Network:
         """Return the network that the implementation computes by its documented design."""
@@ -83,7 +96,11 @@ def installed() -> list[Implementation]:
 
 
 def adapter(name: str) -> Implementation:
-    """Return the adapter of a framework; raises `NotInstalled` with the command that installs it."""
+    """Return the adapter of a framework; raises `NotInstalled` with the command that installs it.
+
+    Its module may declare `DTYPES`, all that it supports, and `ARITHMETIC`. Raises `InvalidInput` for a word in them
+    that is unknown.
+    """
     points = {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
     try:
         module = points[name].load() if name in points else importlib.import_module(f"gradconform.adapters.{name}")
@@ -93,16 +110,31 @@ def adapter(name: str) -> Implementation:
             hint = f"importing it says: {error}"
         raise NotInstalled(f"{name} cannot be used: {hint}") from error
     version = module.version() if hasattr(module, "version") else None
-    return Implementation(name, module.gradients, version)
+    declared = _declared(name, module, "DTYPES", DTYPES, default=CHECKED_DTYPES)
+    checked = [dtype for dtype in declared if dtype in CHECKED_DTYPES]
+    arithmetic = _arithmetic(name, module, "ARITHMETIC")
+    return Implementation(
+        name, module.gradients, version, tuple(checked or declared), tuple(declared), arithmetic=arithmetic
+    )
 
 
 def reference() -> Implementation:
     """Return the NumPy reference as an implementation like any other."""
     import numpy as np
 
+    return Implementation(
+        REFERENCE, _reference_gradients, f"numpy {np.__version__}", supported=CHECKED_DTYPES, arithmetic="numpy"
+    )
+
+
+def _reference_gradients(network: Network, parameters: Parameters, batch: Batch) -> Gradients[Array]:
+    """Return the reference's gradients; raises `Unsupported` in the 16-bit types, for which it has no arithmetic."""
     from gradconform.reference.backpropagation import gradients
 
-    return Implementation(REFERENCE, gradients, f"numpy {np.__version__}")
+    dtype = batch.inputs.dtype
+    if dtype.name in {"bfloat16", "float16"}:
+        raise Unsupported(f"reference: no rule for {dtype.name}")
+    return gradients(network, parameters, batch)
 
 
 def everything() -> list[Implementation]:
@@ -144,6 +176,7 @@ def of(candidate: object, name: str | None = None) -> Implementation:
 
     Its attributes `dtypes`, `labels`, `class_weights`, `layouts` and `conventions` declare what it supports. Without
     them that is float64 and integer labels without class weights, in C order, as a network written by hand has them.
+    `arithmetic` declares how it rounds. Raises `InvalidInput` for what is no function, and for an unknown word.
     """
     if isinstance(candidate, Implementation):
         return candidate
@@ -156,22 +189,33 @@ def of(candidate: object, name: str | None = None) -> Implementation:
     return Implementation(
         name,
         compute,
-        dtypes=tuple(_declared(name, candidate, "dtypes", DTYPES)),
-        labels=tuple(_declared(name, candidate, "labels", LABELS)),
+        dtypes=tuple(_declared(name, candidate, "dtypes", DTYPES, default=DTYPES[:1])),
+        labels=tuple(_declared(name, candidate, "labels", LABELS, default=LABELS[:1])),
         class_weights=bool(getattr(candidate, "class_weights", False)),
         layouts=bool(getattr(candidate, "layouts", False)),
         conventions=getattr(candidate, "conventions", None),
+        arithmetic=_arithmetic(name, candidate, "arithmetic"),
     )
 
 
-def _declared(target: str, candidate: object, attribute: str, known: Sequence[Word]) -> list[Word]:
-    """Return what a candidate declares of what is known: by default the first of it alone."""
-    declared = getattr(candidate, attribute, known[:1])
+def _declared(
+    target: str, candidate: object, attribute: str, known: Sequence[Word], default: Sequence[Word]
+) -> list[Word]:
+    """Return what a candidate declares of what is known."""
+    declared = getattr(candidate, attribute, default)
     words = (declared,) if isinstance(declared, str) else tuple(declared)
     for word in words:
         if word not in known:
             raise InvalidInput(f"target {target!r}: {attribute} declares {word!r}; known: {', '.join(known)}")
     return [word for word in known if word in words]
+
+
+def _arithmetic(target: str, candidate: object, attribute: str) -> str:
+    """Return the rounding model that a candidate declares: by default the one that allows for all."""
+    word = getattr(candidate, attribute, "any")
+    if word not in ARITHMETICS:
+        raise InvalidInput(f"target {target!r}: {attribute} declares {word!r}; known: {', '.join(ARITHMETICS)}")
+    return str(word)
 
 
 def _load_file(place: str) -> Any:

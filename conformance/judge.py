@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from gradconform.conformance.checks import Check
 from gradconform.conformance.compare import Comparison, Kind
 from gradconform.conformance.implementations import Implementation
+from gradconform.conformance.looks import View
 from gradconform.conformance.situation import CallFailed, Situation, Subject, require_shapes
 from gradconform.errors import first_line
 from gradconform.network import Network
@@ -19,6 +20,8 @@ class Judgement:
 
     comparisons: list[Comparison] = field(default_factory=list)
     unsupported: str | None = None
+    views: list[View] = field(default_factory=list)
+    """The looks that were taken, where nothing failed before there was anything to look at."""
 
     @property
     def failures(self) -> list[Comparison]:
@@ -44,6 +47,7 @@ def judge(
             if check.relation:
                 require_shapes(subject.case, subject.actual())
             judgement.comparisons += check.run(subject)
+        judgement.views = subject.taken
     except CallFailed as failure:
         judgement.comparisons.append(failure.comparison)
     except NotImplementedError as error:

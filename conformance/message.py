@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from gradconform.conformance.compare import LOOKS, Look
 from gradconform.conformance.implementations import REFERENCE
-from gradconform.conformance.results import Finding, Number, Result, Tally
+from gradconform.conformance.regimes import REGIMES
+from gradconform.conformance.results import Coverage, Finding, Number, Result, Tally
+from gradconform.conformance.sharpness import QUANTILES, Sharpness
 
 WIDEST = 100
-LABEL = 21
+FEW = 5
+"""More names than this are counted and not told."""
+LABEL = 23
 """Columns of the labels at the left of a finding."""
 
 
@@ -22,11 +27,11 @@ def columns() -> int:
 def finding_text(finding: Finding) -> str:
     """Return the message of a finding: the first line alone tells who, where and how much."""
     # whole on any terminal: it is all that a summary shows
-    first, *rest = _filled(f"FAILED  {finding.implementation}   {finding.sentence}", width=WIDEST)
-    lines = [first, *_filled(" ".join(map(str.strip, rest)), "  ")]
+    first, *rest = filled(f"FAILED  {finding.implementation}   {finding.sentence}", width=WIDEST)
+    lines = [first, *filled(" ".join(map(str.strip, rest)), "  ")]
 
     def say(label: str, text: str) -> None:
-        lines.extend(_labelled(label, text))
+        lines.extend(labelled(label, text))
 
     say("smallest network", f"{finding.notation}, batch {finding.rows}, {finding.dtype}, {finding.numbers}")
     if finding.actual is not None:
@@ -40,6 +45,8 @@ def finding_text(finding: Finding) -> str:
             f" = {finding.factor_name}, in each of {finding.failing_cases} failing cases" if finding.factor_name else ""
         )
         say("yours / expected", f"{finding.factor:.6f}{name}")
+    if finding.look == "local":
+        say("expected is", "this step's exact result on the values that the implementation itself computed before it")
     if finding.place:
         say("enters in", finding.place)
     if finding.detail and finding.detail not in finding.sentence:
@@ -62,29 +69,80 @@ def result_text(result: Result) -> str:
     """Return the message of a result: its findings, what was compared of whom, and the verdict."""
     parts = [finding_text(finding) for finding in result.findings]
     parts += [tally_text(tally) for tally in result.implementations]
-    parts += [textwrap.fill(f"note: {note}", columns(), subsequent_indent="  ") for note in result.notes]
+    if covered := coverage_text(result.regimes):
+        parts += filled(f"regimes  {covered}")
+    parts += ["\n".join(filled(f"note: {note}")) for note in result.notes]
     parts.append(verdict_text(result))
     return "\n".join(parts)
 
 
+LOOK_NAMES: dict[Look, str] = {"global": "from the inputs", "local": "step by step"}
+"""What the looks are called where people read: the local one is on the implementation's own values."""
+OUTCOME_NAMES = {"passed": "pass", "failed": "fail", "kink": "kink", "range": "range", "vacuous": "vacuous"}
+
+
 def tally_text(tally: Tally) -> str:
-    """Return what was compared of one implementation in one dtype, and where it came closest to its bound."""
+    """Return what was compared of one implementation in one dtype, how it ended and how sharp the look was."""
     title = f"{tally.name} {tally.version}" if tally.version else tally.name
     counts = f"{tally.cases:,} networks, {tally.comparisons:,} comparisons of {tally.elements:,} elements"
-    text = [*_filled(f"{title}  {tally.dtype}"), *_filled(counts, "  ")]
+    text = [*filled(f"{title}  {tally.dtype}"), *filled(counts, "  ")]
+    for look, outcomes in sorted(tally.outcomes.items()):
+        said = "   ".join(
+            f"{name} {getattr(outcomes, field):,}" for field, name in OUTCOME_NAMES.items() if getattr(outcomes, field)
+        )
+        text += labelled(LOOK_NAMES[look], said)
     if tally.worst_at:
-        worst = f"worst error/bound {tally.worst_ratio:.2g} at {tally.worst_at} of {tally.worst_network}"
-        text += textwrap.wrap(worst, columns(), initial_indent="  ", subsequent_indent="    ")
+        text += labelled("worst error/bound", f"{tally.worst_ratio:.2g} at {tally.worst_at} of {tally.worst_network}")
+    if tally.sharpness:
+        text += labelled("sharpness", _certificate(tally.sharpness))
     details = [
-        (tally.vacuous, "elements are too small to tell from rounding"),
-        (tally.unknown, "elements may overflow or divide by 0 on the way: not compared"),
-        (tally.at_kinks, "networks at a kink: either one-sided derivative is right"),
-        (tally.unsupported, "networks are not supported: not compared"),
+        (tally.lost, "element{s} not finite where the exact value is, for an overflow on the way"),
+        (tally.at_kinks, "network{s} at a kink"),
+        (tally.unsupported, "network{s} not supported: not compared"),
     ]
-    said = "; ".join(f"{count:,} {what}" for count, what in details if count)
-    if said:
-        text += textwrap.wrap(said, columns(), initial_indent="  ", subsequent_indent="    ")
+    more = [f"{count:,} {what.format(s='' if count == 1 else 's')}" for count, what in details if count]
+    more += [f"{layer}' at 0 is {_derivative(share)}" for layer, share in sorted(tally.kinks.items())]
+    if more:
+        text += filled("; ".join(more), "  ")
     return "\n".join(text)
+
+
+def _certificate(sharpness: Mapping[Look, Sharpness]) -> str:
+    """Return how small an error of a whole parameter's gradient would have been found, in the sharpest look first."""
+    first, *rest = [look for look in reversed(LOOKS) if look in sharpness]
+    said = "; ".join(f"{LOOK_NAMES[look]} alone {_found(sharpness[look], '')}" for look in rest)
+    what = " in any parameter's gradient would have been a finding"
+    return _found(sharpness[first], what) + (f"; {said}" if said else "")
+
+
+def _found(measured: Sharpness, what: str) -> str:
+    """Return from which relative error on errors are found in how many networks."""
+    # of the same error, only the largest share is told
+    found = {measured.quantile(share): share for share in QUANTILES}
+    told = [f"{error:.0e} in {share:.0%}" for error, share in reversed(found.items()) if error is not None]
+    if not told:
+        return f"no relative error{what} in half"
+    told[0] = told[0].replace(" in", f"{what} in", 1)
+    missed = f", none in {measured.missed / measured.networks:.0%}" if measured.missed else ""
+    return f"a relative error of {', of '.join(told)} of the networks{missed}"
+
+
+def _derivative(share: float) -> str:
+    return {0.0: "the left-sided one", 1.0: "the right-sided one", 0.5: "the mean of both sides"}[share]
+
+
+def coverage_text(coverage: Mapping[str, Coverage]) -> str:
+    """Return which regimes were met, in which looks, and which were not."""
+    met = {name: coverage[name] for name in REGIMES if name in coverage}
+    if not met:
+        return ""
+    missed = [name for name in REGIMES if name not in met]
+    rarest = min(met, key=lambda name: met[name].cases)
+    looks = " and ".join(LOOK_NAMES[look] for look in LOOKS if all(look in entry.comparisons for entry in met.values()))
+    text = f"{len(met)} of {len(REGIMES)} met, {looks or 'in no look'}; the rarest, {rarest}, in {met[rarest].cases:,}"
+    if not missed:
+        return text
+    return f"{text}; not met: {', '.join(missed)}" if len(missed) <= FEW else f"{text}; {len(missed)} not met"
 
 
 def verdict_text(result: Result) -> str:
@@ -100,26 +158,25 @@ def verdict_text(result: Result) -> str:
         "interrupted": "INTERRUPTED  what was compared so far agrees",
         "nothing compared": "NOTHING COMPARED  no implementation gave anything to compare",
     }[result.verdict]
-    return textwrap.fill(f"{sentence}: {amount}", columns(), subsequent_indent="  ")
+    return "\n".join(filled(f"{sentence}: {amount}"))
 
 
-def _filled(text: str, indent: str = "", width: int | None = None) -> list[str]:
+def filled(text: str, indent: str = "", width: int | None = None) -> list[str]:
+    """Return the lines of a text; all but the first are indented further."""
+    return _wrapped(text, indent, f"{indent}  ", width)
+
+
+def labelled(label: str, text: str) -> list[str]:
+    """Return the lines of a text with a label in a column before it."""
+    return _wrapped(text, f"  {label:<{LABEL - 2}}", " " * LABEL)
+
+
+def _wrapped(text: str, first: str, rest: str, width: int | None = None) -> list[str]:
     return textwrap.wrap(
         text,
         width or columns(),
-        initial_indent=indent,
-        subsequent_indent=f"{indent}  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
-def _labelled(label: str, text: str) -> list[str]:
-    return textwrap.wrap(
-        text,
-        columns(),
-        initial_indent=f"  {label:<{LABEL - 2}}",
-        subsequent_indent=" " * LABEL,
+        initial_indent=first,
+        subsequent_indent=rest,
         break_long_words=False,
         break_on_hyphens=False,
     )

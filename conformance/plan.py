@@ -14,6 +14,7 @@ from gradconform.conformance.checks import CHECKS, Check
 from gradconform.conformance.examples import Example
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.strategies import examples
+from gradconform.dtypes import DTYPES
 from gradconform.errors import InvalidInput
 from gradconform.network import Network
 from gradconform.notation import parse
@@ -38,6 +39,7 @@ class Plan:
     networks: st.SearchStrategy[Network] | None = None
     dtypes: Sequence[str] | None = None
     checks: Sequence[Check] = field(default_factory=lambda: list(CHECKS.values()))
+    affine: bool = False
     witnesses: bool = True
     shrink_seconds: float = SHRINK_SECONDS
     command: str = ""
@@ -52,8 +54,8 @@ class Plan:
         return examples(self.networks, labels=labels or known.LABELS[:1], class_weights=weights, layouts=layouts)
 
     def dtypes_of(self, implementation: Implementation) -> Sequence[str]:
-        """Return the dtypes in which an implementation is checked: those asked for, else those it declares."""
-        return implementation.dtypes if self.dtypes is None else self.dtypes
+        """Return the dtypes in which an implementation is checked."""
+        return implementation.asked(self.dtypes)
 
 
 class Enough(Exception):
@@ -89,8 +91,8 @@ def choose_checks(only: Sequence[str], exclude: Sequence[str]) -> list[Check]:
 def choose_dtypes(dtypes: Sequence[str]) -> Sequence[str]:
     """Return the dtypes by name; raises `InvalidInput` for one without a rounding model."""
     for dtype in dtypes:
-        if dtype not in known.DTYPES:
-            raise InvalidInput(f"dtype {dtype!r} is not supported; use {' or '.join(known.DTYPES)}")
+        if dtype not in DTYPES:
+            raise InvalidInput(f"dtype {dtype!r} is not supported; use {', '.join(DTYPES)}")
     return dtypes
 
 

@@ -44,7 +44,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="TARGET,...",
         help="what is checked: reference, torch, jax, FILE.py:FUNCTION, MODULE:FUNCTION; default: all installed",
     )
-    group.addoption("--gradconform-dtypes", metavar="DTYPE,...", help="float64, float32; default: what each declares")
+    group.addoption(
+        "--gradconform-dtypes",
+        metavar="DTYPE,...",
+        help="float64, float32, bfloat16, float16; default: what each declares",
+    )
     group.addoption(
         "--gradconform-max-examples",
         type=int,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradconform.case import Array
+from gradconform.dtypes import finfo
 from gradconform.layers import Softmax
 from gradconform.network import Network
 from gradconform.reference.arithmetic import Plain
@@ -39,6 +40,16 @@ class Numbers:
     def scale(self, factor: float | Array) -> None:
         """Multiply all parameters."""
         self.parameters = {path: array * factor for path, array in self.parameters.items()}
+
+    def clip(self, dtype: np.dtype[Any]) -> None:
+        """Bring inputs and parameters within a 16th of the largest number of `dtype`.
+
+        A case has finite numbers alone, and where their sums overflow nothing can be compared: of these, as many as
+        the widest layer that is drawn has units add up to a finite number. Only float16 is ever near the limit.
+        """
+        limit = float(finfo(dtype).max) / 16
+        self.inputs = np.clip(self.inputs, -limit, limit)
+        self.parameters = {path: np.clip(array, -limit, limit) for path, array in self.parameters.items()}
 
     @property
     def last_dense(self) -> list[str]:
@@ -169,6 +180,44 @@ def zero_rows(numbers: Numbers, dtype: np.dtype[Any], rng: np.random.Generator) 
 
 
 @regime
+def near_kinks(numbers: Numbers, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+    """A few pre-activations of one sample so near 0 that rounding decides their sign, where layers have a bias."""
+    x = numbers.inputs[rng.integers(len(numbers.inputs))].astype(dtype)
+    k = Plain(np.float64)
+    for index, layer in enumerate(numbers.network.layers):
+        own = {
+            name: numbers.parameters[f"{index}.{name}"].astype(dtype).astype(np.float64)
+            for name in layer.parameters(numbers.network.widths[index])
+        }
+        if "bias" in own:
+            few = rng.permutation(len(own["bias"]))[:2]
+            own["bias"][few] = -(x.astype(np.float64) @ own["weight"])[few]
+            numbers.parameters[f"{index}.bias"] = own["bias"]
+        x = layer_rule(layer, k, x.astype(np.float64)[None], own)[0][0].astype(dtype)
+
+
+@regime
+def cancelling(numbers: Numbers, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+    """Mirrored units and features: sums of large terms are small, and little of them is left but rounding."""
+    half = numbers.inputs.shape[1] // 2
+    numbers.inputs[:, half : 2 * half] = numbers.inputs[:, :half] * (1 + 1e-6 * rng.normal(size=half))
+    for path, array in numbers.parameters.items():
+        half = array.shape[-1] // 2
+        array[..., half : 2 * half] = array[..., :half]
+        if array.ndim == 2:
+            half = len(array) // 2
+            array[half : 2 * half] = -array[:half]
+        numbers.parameters[path] = array
+
+
+@regime
+def constant(numbers: Numbers, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+    """All numbers alike: every rounding errs to the same side."""
+    numbers.inputs = np.full_like(numbers.inputs, rng.normal())
+    numbers.parameters = {path: np.full_like(array, rng.normal()) for path, array in numbers.parameters.items()}
+
+
+@regime
 def mixed_magnitudes(numbers: Numbers, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     """Neighbouring numbers differ by up to four decades."""
     numbers.inputs = numbers.inputs * 10 ** rng.uniform(-2, 2, numbers.inputs.shape)
@@ -180,7 +229,7 @@ def mixed_magnitudes(numbers: Numbers, dtype: np.dtype[Any], rng: np.random.Gene
 @regime
 def tiny(numbers: Numbers, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     """Numbers whose products come near the smallest normal number."""
-    size = float(np.finfo(dtype).smallest_normal) ** 0.25
+    size = float(finfo(dtype).smallest_normal) ** 0.25
     numbers.inputs = numbers.inputs * size
     numbers.scale(size)
 
@@ -188,4 +237,4 @@ def tiny(numbers: Numbers, dtype: np.dtype[Any], rng: np.random.Generator) -> No
 @regime
 def subnormal(numbers: Numbers, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     """Inputs below the smallest normal number, which some implementations read as 0."""
-    numbers.inputs = numbers.inputs * (float(np.finfo(dtype).smallest_normal) / 8)
+    numbers.inputs = numbers.inputs * (float(finfo(dtype).smallest_normal) / 8)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
 
-from gradconform.conformance.compare import Comparison
+from gradconform.conformance.compare import Comparison, Look, Outcomes
+from gradconform.conformance.looks import View
+from gradconform.conformance.sharpness import Sharpness, measure
 from gradconform.network import Network
 
 Verdict = Literal["passed", "failed", "interrupted", "nothing compared"]
@@ -25,13 +28,15 @@ class Tally(msgspec.Struct):
     dtype: str
     cases: int = 0
     comparisons: int = 0
-    elements: int = 0
-    vacuous: int = 0
-    """Elements whose bound is at least as large as the value itself."""
-    unknown: int = 0
-    """Elements without a finite bound: the arithmetic may overflow on the way."""
+    outcomes: dict[Look, Outcomes] = msgspec.field(default_factory=dict)
+    """How the compared elements ended, in the global look, from the inputs on, and in the local one, step by step."""
+    lost: int = 0
+    """Elements that are not finite where the exact value is: the arithmetic may overflow on the way."""
     at_kinks: int = 0
     """Cases with a pre-activation at a kink, where either one-sided derivative is right."""
+    kinks: dict[str, float] = msgspec.field(default_factory=dict)
+    """The share of the right-sided derivative that is taken at exactly 0, by layer, where it was found out."""
+    sharpness: dict[Look, Sharpness] = msgspec.field(default_factory=dict)
     unsupported: int = 0
     worst_ratio: float = 0.0
     """The largest error / bound that was found away from kinks."""
@@ -46,13 +51,47 @@ class Tally(msgspec.Struct):
         for comparison in comparisons:
             self.comparisons += 1
             self.checks[comparison.check] = self.checks.get(comparison.check, 0) + 1
-            self.elements += comparison.elements
-            self.vacuous += comparison.vacuous
-            self.unknown += comparison.unknown
+            self.outcomes[comparison.look] = self.outcomes.get(comparison.look, Outcomes()) + comparison.outcomes
+            self.lost += comparison.lost
             if not kinks and comparison.ratio > self.worst_ratio:
                 self.worst_ratio = comparison.ratio
                 self.worst_at = comparison.path
                 self.worst_network = str(network)
+
+    @property
+    def vacuity(self) -> str | None:
+        """What to know where most of the comparisons could not have told anything."""
+        if 2 * self.telling >= self.elements:
+            return None
+        share = 1 - self.telling / self.elements
+        advice = (
+            "" if "local" in self.outcomes else "; outputs and deltas, where they are returned, are looked at closer"
+        )
+        return (
+            f"{self.name} {self.dtype}: {share:.0%} of the elements could not tell a wrong value from rounding{advice}"
+        )
+
+    def certify(self, views: Sequence[View]) -> None:
+        """Measure how small an error would have been found in a case in which everything agrees."""
+        for look, rung in measure(views).items():
+            self.sharpness.setdefault(look, Sharpness()).count(rung)
+
+    @property
+    def elements(self) -> int:
+        """All elements that were compared, in either look."""
+        return sum(outcomes.elements for outcomes in self.outcomes.values())
+
+    @property
+    def telling(self) -> int:
+        """The elements that could have told a wrong value from rounding."""
+        return sum(outcomes.telling for outcomes in self.outcomes.values())
+
+
+class Coverage(msgspec.Struct):
+    """How many cases met a condition, and how many arrays were compared in them, in each look."""
+
+    cases: int = 0
+    comparisons: dict[Look, int] = msgspec.field(default_factory=dict)
 
 
 class Finding(msgspec.Struct, kw_only=True):
@@ -87,6 +126,7 @@ class Finding(msgspec.Struct, kw_only=True):
     place: str = ""
     """Which pass of which layer the error enters in, where that can be told."""
     detail: str = ""
+    look: Look = "global"
     command: str = ""
     case: dict[str, Any] = {}
 
@@ -102,7 +142,8 @@ class Result(msgspec.Struct, kw_only=True):
     structures: int
     implementations: list[Tally]
     findings: list[Finding]
-    regimes: dict[str, int] = {}
+    regimes: dict[str, Coverage] = {}
+    """How often each regime, and each condition of a case, was met."""
     notes: list[str] = []
 
     @property

@@ -46,7 +46,7 @@ def _shrink_rows(plan: Plan, failure: Failure, until: float) -> Failure:
         for row in range(batch.rows - size + 1 if size < batch.rows else 0):
             if time.monotonic() > until:
                 return failure
-            situation = Situation(replace(failure.case, batch=batch.take(slice(row, row + size))))
+            situation = Situation(replace(failure.case, batch=batch.take(slice(row, row + size))), affine=plan.affine)
             judgement = judge(failure.implementation, situation, plan.checks)
             if _same(failure, situation, judgement):
                 rows = f"sample {row}" if size == 1 else f"samples {row} and {row + 1}"
@@ -73,7 +73,7 @@ def _shrink_example(plan: Plan, failure: Failure, origin: Origin, until: float) 
         if not reached or (time.monotonic() > until and example != smallest):
             return
         draw = example.draws[position]
-        situation = Situation(example.case(draw, failure.dtype))
+        situation = Situation(example.case(draw, failure.dtype), affine=plan.affine)
         judgement = judge(failure.implementation, situation, plan.checks)
         if not _same(failure, situation, judgement):
             return

@@ -3,42 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from gradconform.case import Case, Gradients
 from gradconform.conformance.compare import Comparison, Kind
 from gradconform.conformance.implementations import Implementation
+from gradconform.conformance.looks import View, views
+from gradconform.dtypes import is_floating
 from gradconform.errors import first_line
 from gradconform.network import Network
 from gradconform.reference.bounds import Expected, expected
 
 
 class Situation:
-    """A case, the expected gradients of it, and the variations of it that relations ask for."""
+    """A case, the expected gradients of it, and the variations of it that relations ask for.
 
-    def __init__(self, case: Case) -> None:
+    `affine`: from the inputs on, bounds are the tighter and costlier affine ones.
+    """
+
+    def __init__(self, case: Case, *, affine: bool = False) -> None:
         self.case = case
+        self.affine = affine
         for array in [*case.parameters.values(), *vars(case.batch).values()]:
             if array is not None:
                 # one implementation's writes are not to reach the next
                 array.flags.writeable = False
-        self._expected: dict[Network, Expected] = {}
+        self._expected: dict[tuple[Network, str], Expected] = {}
         self._variations: dict[str, Situation | None] = {}
 
     def expected(self, implementation: Implementation) -> Expected:
-        """Return what the implementation, by its documented design, is to compute."""
-        network = implementation.described(self.case.network)
-        if network not in self._expected:
-            self._expected[network] = expected(network, self.case.parameters, self.case.batch)
-        return self._expected[network]
+        """Return what the implementation, by its documented design, is to compute, with all kinks left open."""
+        key = implementation.described(self.case.network), implementation.arithmetic
+        if key not in self._expected:
+            self._expected[key] = self.evaluate(implementation)
+        return self._expected[key]
+
+    def evaluate(self, implementation: Implementation, **options: Any) -> Expected:
+        """Return the same with options of `gradconform.reference.bounds.expected`."""
+        network, arithmetic = implementation.described(self.case.network), implementation.arithmetic
+        affine = self.affine and options.get("shown") is None
+        return expected(network, self.case.parameters, self.case.batch, arithmetic=arithmetic, affine=affine, **options)
 
     def vary(self, name: str, make: Callable[[Case], Case | None]) -> Situation | None:
         """Return the variation `name`, made once; None where the case has none."""
         if name not in self._variations:
             case = make(self.case)
-            self._variations[name] = None if case is None else Situation(case)
+            self._variations[name] = None if case is None else Situation(case, affine=self.affine)
         return self._variations[name]
 
 
@@ -57,6 +69,8 @@ class Subject:
         self.implementation = implementation
         self.situation = situation
         self._computed: dict[int, Gradients[Any]] = {}
+        self.taken: list[View] = []
+        """The views that checks asked for."""
 
     @property
     def case(self) -> Case:
@@ -66,6 +80,20 @@ class Subject:
     def expected(self, situation: Situation | None = None) -> Gradients[Any]:
         """Return the bounded gradients of the case or of a variation."""
         return (situation or self.situation).expected(self.implementation).gradients
+
+    @property
+    def views(self) -> list[View]:
+        """Return the case as each look sees it, the sharpest first. Raises what `actual` raises."""
+        if not self.taken:
+            implementation, situation = self.implementation, self.situation
+
+            def evaluate(**options: Any) -> Expected:
+                if any(value is not None for value in options.values()):
+                    return situation.evaluate(implementation, **options)
+                return situation.expected(implementation)
+
+            self.taken = views(self.case, self.actual(), evaluate, implementation.kinks)
+        return self.taken
 
     def actual(self, situation: Situation | None = None) -> Gradients[Any]:
         """Return what the implementation computes for the case or for a variation.
@@ -92,15 +120,16 @@ class Subject:
         if isinstance(result, Mapping):
             return Gradients(result)
         expected = ", ".join(case.network.parameters()) or "no parameters"
-        if not isinstance(result, Gradients):
-            detail = f"expected a dictionary of arrays with {expected}; got {type(result).__name__}"
-            raise CallFailed(Comparison("call", "what was returned", Kind.NAME, detail=detail))
-        for name, keys in (("parameters", expected), ("deltas", "layer indices"), ("outputs", "layer indices")):
-            given = getattr(result, name)
-            if not isinstance(given, Mapping):
-                detail = f"expected a dictionary of arrays with {keys}; got {type(given).__name__}"
-                raise CallFailed(Comparison("call", name, Kind.NAME, detail=detail))
-        return result
+        for what, run in (("what was returned", result), ("captured", getattr(result, "captured", None) or result)):
+            if not isinstance(run, Gradients):
+                detail = f"expected a dictionary of arrays with {expected}; got {type(run).__name__}"
+                raise CallFailed(Comparison("call", what, Kind.NAME, detail=detail))
+            for name, keys in (("parameters", expected), ("deltas", "layer indices"), ("outputs", "layer indices")):
+                given = getattr(run, name)
+                if not isinstance(given, Mapping):
+                    detail = f"expected a dictionary of arrays with {keys}; got {type(given).__name__}"
+                    raise CallFailed(Comparison("call", name, Kind.NAME, detail=detail))
+        return cast("Gradients[Any]", result)
 
 
 def require_shapes(case: Case, gradients: Gradients[Any]) -> None:
@@ -109,7 +138,8 @@ def require_shapes(case: Case, gradients: Gradients[Any]) -> None:
         given = gradients.parameters.get(path)
         try:
             array = np.asarray(given)
-            found: object = None if given is None else array.shape if array.dtype.kind in "fiu" else array.dtype
+            numbers = is_floating(array.dtype) or array.dtype.kind in "iu"
+            found: object = None if given is None else array.shape if numbers else array.dtype
         except Exception as error:  # a ragged list, or a tensor that cannot be converted
             found = f"{type(given).__name__}: {first_line(error)}"
         if found != shape:

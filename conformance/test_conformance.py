@@ -53,7 +53,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     items = [
         pytest.param(group, implementation, dtype, id=f"{group}-{implementation.name}-{dtype}")
         for implementation in chosen
-        for dtype in dtypes or implementation.dtypes
+        for dtype in implementation.asked(dtypes or None)
         for group in GROUPS
     ]
     metafunc.parametrize(("group", "implementation", "dtype"), items)

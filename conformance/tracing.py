@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from gradconform.case import Array, Case, Gradients
 from gradconform.conformance.examples import Draw, Example
 from gradconform.conformance.implementations import REFERENCE, Implementation
-from gradconform.conformance.message import columns
+from gradconform.conformance.message import columns, filled
 from gradconform.conformance.situation import CallFailed, Situation, Subject
 from gradconform.layers import Dense, Sigmoid
 from gradconform.losses import SoftmaxCrossEntropy
@@ -39,14 +38,14 @@ def trace_text(network: Network, implementations: Sequence[Implementation], seed
     case = situation.case
     subjects = [Subject(entry, situation) for entry in implementations if entry.name != REFERENCE]
     found: dict[str, Gradients[Any]] = {}
-    lines = [*_filled(to_notation(network)), *_filled(f"batch {rows}, {dtype}, seed {seed}; targets {_targets(case)}")]
+    lines = [*filled(to_notation(network)), *filled(f"batch {rows}, {dtype}, seed {seed}; targets {_targets(case)}")]
     for subject in subjects:
         try:
             found[subject.implementation.name] = subject.actual()
         except CallFailed as failure:
-            lines += _filled(f"{subject.implementation.name}: {failure.comparison.detail}")
+            lines += filled(f"{subject.implementation.name}: {failure.comparison.detail}")
         except NotImplementedError as error:
-            lines += _filled(f"{subject.implementation.name}: not supported: {error}")
+            lines += filled(f"{subject.implementation.name}: not supported: {error}")
     table = _Table([REFERENCE, *found])
     expected = situation.expected(subjects[0].implementation).gradients if subjects else None
     reference = gradients(case.network, case.parameters, case.batch)
@@ -62,10 +61,6 @@ def trace_text(network: Network, implementations: Sequence[Implementation], seed
     bound = None if expected is None else expected.loss
     lines += table.quantity("C", np.asarray(reference.loss), others, bound, single=False)
     return "\n".join(lines)
-
-
-def _filled(text: str) -> list[str]:
-    return textwrap.wrap(text, columns(), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _pick(case: Case, given: Gradients[Any], place: tuple[int, str]) -> Any:
@@ -117,7 +112,7 @@ class _Table:
             fits = other is not None and np.shape(other) == values.shape
             given.append(other if fits else None)
             if other is not None and not fits:
-                yield from _filled(f"    {who}: shape {np.shape(other)} where {values.shape} is expected")
+                yield from filled(f"    {who}: shape {np.shape(other)} where {values.shape} is expected")
         others = given
         ratios = self._ratios(others, bound)
         for count, index in enumerate(np.ndindex(values.shape)):

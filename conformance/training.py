@@ -13,6 +13,7 @@ from gradconform.conformance.engine import Record
 from gradconform.conformance.examples import lay_out
 from gradconform.conformance.plan import Plan
 from gradconform.conformance.results import Result
+from gradconform.dtypes import dtype_of, finfo
 from gradconform.errors import InvalidInput
 from gradconform.network import Network
 from gradconform.reference.descent import descend, initial_parameters
@@ -61,7 +62,7 @@ def check_training(plan: Plan, training: Training) -> Result:
     costs: list[float] = []
     diverged: list[str] = []
     dtypes = {dtype for implementation in plan.implementations for dtype in plan.dtypes_of(implementation)}
-    largest = min((float(np.finfo(dtype).max) for dtype in dtypes), default=np.inf)
+    largest = min((float(finfo(dtype_of(dtype)).max) for dtype in dtypes), default=np.inf)
 
     def explore() -> None:
         steps = descend(network, start, batch, training.learning_rate, plan.max_examples)
@@ -87,9 +88,10 @@ def check_training(plan: Plan, training: Training) -> Result:
 
 def in_dtype(network: Network, parameters: Parameters, batch: Batch, dtype: str) -> Case:
     """Return the case with all floating-point numbers rounded to `dtype`, read-only."""
-    targets = batch.targets if batch.targets.dtype.kind in "iu" else batch.targets.astype(dtype)
-    rounded = replace(batch, inputs=lay_out(batch.inputs.astype(dtype), "C"), targets=lay_out(targets, "C"))
-    return Case(network, {path: lay_out(array.astype(dtype), "C") for path, array in parameters.items()}, rounded)
+    kind = dtype_of(dtype)
+    targets = batch.targets if batch.labelled else batch.targets.astype(kind)
+    rounded = replace(batch, inputs=lay_out(batch.inputs.astype(kind), "C"), targets=lay_out(targets, "C"))
+    return Case(network, {path: lay_out(array.astype(kind), "C") for path, array in parameters.items()}, rounded)
 
 
 def _cost(found: Gradients[Array]) -> float:

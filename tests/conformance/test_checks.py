@@ -110,22 +110,48 @@ def off(arrays, key, factor=1 + 1e-9):
 )
 def test_a_small_error_in_one_place_violates_one_agreement(check, function, path):
     where = situation(SQUARES)
-    assert violated(function, where, relations=False) == {check}
-    failures = [entry for entry in run(check, function, where) if not entry.passed]
-    assert [(entry.path, entry.kind) for entry in failures] == [(path, Kind.WRONG)]
-    assert failures[0].factor.may_be(1 + 1e-9)
+    judgement = judge(Implementation("mine", function), where, list(CHECKS.values()))
     # a wrong gradient that is wrong in every sample alike breaks no relation
-    assert violated(function, where) == {check}
+    failures = [entry for entry in judgement.failures if entry.look == "global"]
+    assert [(entry.check, entry.path, entry.kind) for entry in failures] == [(check, path, Kind.WRONG)]
+    assert failures[0].factor.may_be(1 + 1e-9)
+    # the steps that go on from a wrong value are not its steps; they are told after it
+    root = judgement.root
+    assert (root.check, root.path, root.kind, root.look) == (check, path, Kind.WRONG, "local")
+    assert root.factor.may_be(1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("function", "suspects"),
+    [
+        (changed(loss=lambda found, batch: found.loss * (1 + 1e-9)), {"loss"}),
+        (changed(parameters=lambda found, batch: off(found.parameters, "0.weight")), {"0.weight"}),
+        (changed(outputs=lambda found, batch: off(found.outputs, 0)), {"output 0", "output 1", "delta 0"}),
+        (changed(outputs=lambda found, batch: off(found.outputs, 1)), {"output 1", "output 2", "2.weight"}),
+        (changed(deltas=lambda found, batch: off(found.deltas, 2)), {"output delta", "delta 1", "2.weight", "2.bias"}),
+        (changed(deltas=lambda found, batch: off(found.deltas, 0)), {"delta 0", "input", "0.weight", "0.bias"}),
+    ],
+    ids=["loss", "0.weight", "output 0", "output 1", "output delta", "delta 0"],
+)
+def test_step_by_step_a_wrong_value_is_met_by_its_neighbours_alone(function, suspects):
+    judgement = judge(Implementation("mine", function), situation(SQUARES), list(CHECKS.values()))
+    local = [entry for entry in judgement.comparisons if entry.look == "local" and entry.check in AGREEMENT]
+    assert {entry.path for entry in local if not entry.passed} == suspects
+    assert len(local) == 12
 
 
 def test_deltas_are_told_from_the_last_to_the_first():
     found = CHECKS["deltas"].run(Subject(reference(), situation("2 -> Tanh -> Dense(3) -> Tanh -> Dense(2), Huber")))
-    assert [entry.path for entry in found] == ["delta 2", "delta 1", "delta 0"]
+    assert [entry.path for entry in found if entry.look == "local"] == ["delta 2", "delta 1", "delta 0"]
+    assert [entry.path for entry in found if entry.look == "global"] == ["delta 2", "delta 1", "delta 0"]
 
 
 def test_parameters_are_told_from_the_last_layer_to_the_first():
     found = CHECKS["parameters"].run(Subject(reference(), situation(SQUARES)))
-    assert [entry.path for entry in found] == ["2.weight", "2.bias", "0.weight", "0.bias"]
+    upwards = ["2.weight", "2.bias", "0.weight", "0.bias"]
+    assert [entry.path for entry in found] == upwards * 2
+    # the sharper look is told first
+    assert [entry.look for entry in found] == ["local"] * 4 + ["global"] * 4
 
 
 @pytest.mark.parametrize("check", ["outputs", "loss", "output-delta", "deltas", "input"])
@@ -314,13 +340,13 @@ def test_a_delta_whose_rows_do_not_add_up_breaks_their_sum_alone():
     where = situation(CLASSES)
     assert violated_relations(function, where) == {"delta-rows"}
     (found,) = run("delta-rows", function, where)
-    assert (found.path, found.kind, found.elements) == ("output delta", Kind.WRONG, 5)
+    assert (found.path, found.kind, found.outcomes.elements) == ("output delta", Kind.WRONG, 5)
 
 
 def test_without_deltas_the_last_bias_adds_up():
     where = situation(CLASSES)
     (right,) = run("delta-rows", lambda *given: gradients(*given).parameters, where)
-    assert (right.path, right.kind, right.elements) == ("2.bias", Kind.PASS, 1)
+    assert (right.path, right.kind, right.outcomes.elements) == ("2.bias", Kind.PASS, 1)
 
     def compute(*given):
         found = gradients(*given).parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gradconform.conformance.compare import Comparison, Kind, compare_array, compare_named, compare_values
+from gradconform.conformance.compare import Comparison, Kind, Outcomes, compare_array, compare_named, compare_values
 from gradconform.reference.bounded import Bounded
 from gradconform.reference.precision import precision
 
@@ -24,7 +24,7 @@ def compare(expected, actual):
 
 def test_within_the_bound_passes_and_says_how_close():
     found = compare(bounded([1.0, 2.0], 1e-10), np.array([1.0, 2.0 + 5e-11]))
-    assert (found.kind, found.passed, found.elements) == (Kind.PASS, True, 2)
+    assert (found.kind, found.passed, found.outcomes) == (Kind.PASS, True, Outcomes(passed=2))
     assert found.ratio == pytest.approx(0.5, rel=1e-3)
     assert found.worst.index == (1,)
     assert found.factor is None
@@ -77,25 +77,65 @@ def test_what_is_not_finite_is_a_verdict_of_its_own(junk):
 
 def test_nan_everywhere_does_not_pass_for_a_small_difference():
     found = compare(bounded(np.ones((2, 3))), np.full((2, 3), np.nan))
-    assert (found.kind, found.elements, found.factor) == (Kind.NONFINITE, 6, None)
+    assert (found.kind, found.outcomes, found.factor) == (Kind.NONFINITE, Outcomes(failed=6), None)
 
 
-def test_unknown_elements_are_counted_and_not_judged():
+def test_elements_without_a_finite_bound_are_counted_and_not_judged():
     expected = bounded([1.0, 2.0, 3.0], [np.inf, 1e-15, np.inf])
     found = compare(expected, np.array([99.0, 2.0, np.nan]))
-    assert (found.kind, found.unknown, found.vacuous, found.elements) == (Kind.PASS, 2, 0, 3)
-    assert compare(expected, np.array([99.0, 2.1, np.nan])).kind is Kind.WRONG
+    assert (found.kind, found.outcomes) == (Kind.PASS, Outcomes(passed=1, range=2))
+    wrong = compare(expected, np.array([99.0, 2.1, np.nan]))
+    assert (wrong.kind, wrong.outcomes) == (Kind.WRONG, Outcomes(failed=1, range=2))
+
+
+@pytest.mark.parametrize("junk", [np.nan, np.inf, -np.inf])
+def test_what_is_lost_on_the_way_is_counted(junk):
+    expected = bounded([1.0, 2.0, np.inf, np.nan], np.inf)
+    # of the last two, the mathematics itself has no number
+    assert compare(expected, np.array([1.0, junk, junk, junk])).lost == 1
+    assert compare(bounded([1.0], 1e-15), np.array([1.0])).lost == 0
+
+
+def test_what_the_type_cannot_hold_is_not_lost():
+    expected = bounded([1e39, 1e38], np.inf, M32)
+    assert compare(expected, np.array([np.inf, np.inf], np.float32)).lost == 1
 
 
 def test_vacuous_elements_are_counted():
     expected = bounded([1.0, 1e-20, -1e-20, 0.0], [1e-15, 1e-15, 1e-15, 1e-15])
     found = compare(expected, np.array([1.0, 0.0, 0.0, 0.0]))
-    assert (found.kind, found.vacuous, found.unknown) == (Kind.PASS, 3, 0)
+    assert (found.kind, found.outcomes) == (Kind.PASS, Outcomes(passed=1, vacuous=3))
+    assert found.tells
+
+
+def test_a_wrong_element_fails_whether_its_bound_is_vacuous_or_not():
+    found = compare(bounded([1e-20, 1e-20], 1e-15), np.array([1e-14, 0.0]))
+    assert (found.kind, found.outcomes) == (Kind.WRONG, Outcomes(failed=1, vacuous=1))
+
+
+def test_an_array_of_vacuous_and_unbounded_elements_tells_nothing():
+    found = compare(bounded([1e-20, 1.0], [1e-15, np.inf]), np.array([0.0, 1.0]))
+    assert (found.outcomes, found.tells) == (Outcomes(vacuous=1, range=1), False)
+
+
+def test_elements_are_at_a_kink_where_one_choice_would_have_a_smaller_bound():
+    opened, closed = bounded([1.0, 1.0, 1.0], [0.5, 1e-10, 0.5]), bounded([1.2, 1.0, 1.2], [1e-10, 1e-10, np.inf])
+    found = compare_array("parameters", "0.weight", opened, np.array([1.1, 1.0, 1.3]), closed)
+    # where the one choice is no more certain, it is not the kink that leaves it open
+    assert (found.kind, found.outcomes) == (Kind.PASS, Outcomes(passed=2, kink=1))
+    assert compare_array("parameters", "0.weight", opened, np.array([1.6, 1.0, 1.0]), closed).outcomes.failed == 1
+
+
+def test_every_element_ends_as_one_of_five():
+    counts = Outcomes(1, 2, 3, 4, 5)
+    assert (counts.passed, counts.failed, counts.kink, counts.range, counts.vacuous) == (1, 2, 3, 4, 5)
+    assert (counts.elements, counts.telling) == (15, 6)
+    assert counts + Outcomes(10, 10, 10, 10, 10) == Outcomes(11, 12, 13, 14, 15)
 
 
 def test_an_empty_array_has_no_worst_element():
     found = compare(bounded(np.ones((0, 3))), np.ones((0, 3)))
-    assert (found.kind, found.elements, found.worst, found.ratio) == (Kind.PASS, 0, None, 0.0)
+    assert (found.kind, found.outcomes, found.worst, found.ratio) == (Kind.PASS, Outcomes(), None, 0.0)
 
 
 @pytest.mark.parametrize("actual", [np.ones((3, 2)), np.ones(6), np.ones((1, 2, 3)), np.float64(1.0), [[1.0, 1.0]]])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gradconform import parse
+from gradconform import InvalidInput, parse
 from gradconform.conformance.examples import Draw, Example, lay_out
+from gradconform.dtypes import DTYPES, dtype_of, finfo
 
 ORDINARY = Draw("ordinary", 7)
 SOFTMAX = "3 -> Dense(5) -> Tanh -> Dense(4), SoftmaxCrossEntropy"
@@ -25,7 +26,7 @@ def make(dtype="float64", draw=ORDINARY, **more):
     return example(draw=draw, **more).case(draw, dtype)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("labels", ["integer", "soft"])
 def test_the_same_draw_is_the_same_case_bit_for_bit(dtype, labels):
     first, second = (arrays(make(dtype, labels=labels, class_weights=True)) for _ in range(2))
@@ -40,15 +41,30 @@ def test_another_seed_is_another_case():
     assert all(not np.array_equal(one[name], other[name]) for name in ("inputs", "0.weight", "2.bias"))
 
 
-def test_the_case_in_float32_is_that_in_float64_rounded():
-    wide, narrow = arrays(make("float64", class_weights=True)), arrays(make("float32", class_weights=True))
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+def test_the_case_in_a_shorter_dtype_is_that_in_float64_rounded(dtype):
+    wide, narrow = arrays(make("float64", class_weights=True)), arrays(make(dtype, class_weights=True))
+    assert narrow["inputs"].dtype == dtype_of(dtype)
     for name, array in narrow.items():
         assert np.array_equal(wide[name].astype(array.dtype), array), name
 
 
+def test_a_dtype_may_be_given_itself():
+    for given, name in ((np.float32, "float32"), (dtype_of("bfloat16"), "bfloat16")):
+        one, other = arrays(make(given)), arrays(make(name))
+        assert all(one[path].tobytes() == other[path].tobytes() for path in other)
+
+
+def test_an_unknown_dtype_is_refused_by_name():
+    with pytest.raises(InvalidInput) as caught:
+        make("float8_e5m2")
+    assert str(caught.value) == "dtype 'float8_e5m2' is unknown; use float64, float32, bfloat16, float16"
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
 @pytest.mark.parametrize("layout", ["C", "F", "strided", "reversed"])
-def test_the_layout_changes_memory_and_no_number(layout):
-    plain, laid = arrays(make(class_weights=True)), arrays(make(class_weights=True, layout=layout))
+def test_the_layout_changes_memory_and_no_number(layout, dtype):
+    plain, laid = arrays(make(dtype, class_weights=True)), arrays(make(dtype, class_weights=True, layout=layout))
     for name, array in plain.items():
         assert np.array_equal(array, laid[name]), name
         assert not laid[name].flags.writeable, name
@@ -103,12 +119,12 @@ def test_one_hot_labels_are_one_hot():
     assert targets.any(axis=0).all()
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_soft_labels_are_distributions_in_the_dtype_of_the_case(dtype):
     targets = make(dtype, rows=50, labels="soft").batch.targets
-    assert targets.dtype == dtype
+    assert targets.dtype == dtype_of(dtype)
     assert (targets > 0).all()
-    np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=8 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(targets.sum(axis=1, dtype=float), 1, rtol=4 * float(finfo(targets.dtype).eps))
     assert (targets.max(axis=1) < 1).all()
 
 

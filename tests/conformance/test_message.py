@@ -9,12 +9,22 @@ import pytest
 
 import gradconform as gc
 from gradconform import Gradients
+from gradconform.conformance.compare import Outcomes
 from gradconform.conformance.engine import run
 from gradconform.conformance.faults import FAULTS
 from gradconform.conformance.implementations import Implementation, reference
-from gradconform.conformance.message import columns, finding_text, result_text, tally_text, verdict_text
+from gradconform.conformance.message import (
+    columns,
+    coverage_text,
+    finding_text,
+    result_text,
+    tally_text,
+    verdict_text,
+)
 from gradconform.conformance.plan import Plan, network_strategy
-from gradconform.conformance.results import Finding, Result, Tally
+from gradconform.conformance.regimes import REGIMES
+from gradconform.conformance.results import Coverage, Finding, Result, Tally
+from gradconform.conformance.sharpness import Sharpness
 from gradconform.network import Network
 from gradconform.reference.backpropagation import gradients
 
@@ -51,27 +61,34 @@ def test_a_complete_message(failed, wide):
     text = re.sub(r"\[\d+\](?= +yours)", "[#]", text)
     text = re.sub(r"error/bound \S+ ", "error/bound # ", text)
     text = re.sub(r"\d+\.\d s$", "# s", text)
-    text = re.sub(r"  [\d,]+ elements are too small", "  # elements are too small", text)
+    text = re.sub(r"\b(pass|fail|vacuous) [\d,]+", r"\1 #", text)
+    text = re.sub(r"  sharpness .*(\n {23}.*)+", "  sharpness  #", text)
+    text = re.sub(r"(?m)^regimes  .*(\n  .*)*", "regimes  #", text)
     text = re.sub(r"in each of \d+ failing", "in each of # failing", text)
     text = re.sub(r" +$", "", re.sub(r"(?<=\S) {2,}(?=\S)", "  ", text), flags=re.MULTILINE)
     assert text.splitlines() == [
         "FAILED  bias-mean  2.bias is wrong: # x what rounding can explain",
         "  smallest network  3 -> Dense(2) -> Tanh -> Dense(4), MeanSquaredError, batch 2, float64, regime",
-        " " * 21 + "integers",
+        " " * 23 + "integers",
         "  worst element  2.bias[#]  yours #  expected #",
         "  error / bound  # / #",
         "  yours / expected  0.500000 = 1/batch, in each of # failing cases",
+        "  expected is  this step's exact result on the values that the implementation itself",
+        " " * 23 + "computed before it",
         "  enters in  the backward pass of layers[2], Dense: output delta, which it gets, is right",
         "  also wrong  0.bias",
         "  right  output 0, output 1, output 2, loss, output delta, delta 1, delta 0, 2.weight,",
-        " " * 21 + "0.weight, input",
+        " " * 23 + "0.weight, input",
         "  check  parameters",
         f"  again  {COMMAND}",
         "bias-mean  float64",
-        "  20 networks, 292 comparisons of 2,048 elements",
-        "  worst error/bound # at 2.bias of 3 -> Dense(2) -> Tanh -> Dense(4), MeanSquaredError",
-        "  # elements are too small to tell from rounding",
-        "FAILED  1 finding: 20 networks, 292 comparisons, seed 1, # s",
+        "  20 networks, 532 comparisons of 3,836 elements",
+        "  from the inputs  pass #  fail #  vacuous #",
+        "  step by step  pass #  fail #  vacuous #",
+        "  worst error/bound  # at 2.bias of 3 -> Dense(2) -> Tanh -> Dense(4), MeanSquaredError",
+        "  sharpness  #",
+        "regimes  #",
+        "FAILED  1 finding: 20 networks, 532 comparisons, seed 1, # s",
     ]
 
 
@@ -192,7 +209,7 @@ def test_a_constant_that_has_no_name_is_told_without_one(wide):
         return {path: 1.75 * array for path, array in gradients(*arguments).parameters.items()}
 
     result = result_of(Implementation("mine", compute))
-    assert "\n  yours / expected   1.750000\n" in str(result).replace("expected     ", "expected   ")
+    assert "\n  yours / expected     1.750000\n" in str(result)
 
 
 def test_votes(wide):
@@ -235,17 +252,69 @@ def test_verdicts(verdict, names, sentence, wide):
 
 
 def test_a_tally_tells_what_was_not_compared(wide):
-    tally = Tally("torch", "2.13", "float32", cases=1000, comparisons=12000, elements=345678)
-    tally.vacuous, tally.unknown, tally.at_kinks, tally.unsupported = 1, 2345, 6, 7
+    tally = Tally("torch", "2.13", "float32", cases=1000, comparisons=12000, lost=1, at_kinks=6, unsupported=7)
+    tally.outcomes = {"local": Outcomes(passed=300000, kink=12), "global": Outcomes(43333, 0, 3, 2345, 5678)}
+    tally.kinks = {"ReLU": 0.0, "ELU": 0.5}
     tally.worst_ratio, tally.worst_at, tally.worst_network = 0.4321, "0.bias", NETWORK
     assert tally_text(tally).replace("\n    ", " ").splitlines() == [
         "torch 2.13  float32",
-        "  1,000 networks, 12,000 comparisons of 345,678 elements",
-        f"  worst error/bound 0.43 at 0.bias of {NETWORK}",
-        "  1 elements are too small to tell from rounding; 2,345 elements may overflow or "
-        "divide by 0 on the way: not compared; "
-        "6 networks at a kink: either one-sided derivative is right; 7 networks are not supported: not compared",
+        "  1,000 networks, 12,000 comparisons of 351,371 elements",
+        "  from the inputs      pass 43,333   kink 3   range 2,345   vacuous 5,678",
+        "  step by step         pass 300,000   kink 12",
+        f"  worst error/bound    0.43 at 0.bias of {NETWORK}",
+        "  1 element not finite where the exact value is, for an overflow on the way; 6 networks at a kink; "
+        "7 networks not supported: not compared; ELU' at 0 is the mean of both sides; "
+        "ReLU' at 0 is the left-sided one",
     ]
+
+
+def test_a_tally_says_how_sharp_each_look_was(wide):
+    tally = Tally("mine", None, "float64", sharpness={"global": Sharpness(), "local": Sharpness()})
+    for rung in (3, 3, 3, 5):
+        tally.sharpness["local"].count(rung)
+    for rung in (8, 8, 8, None):
+        tally.sharpness["global"].count(rung)
+    said = " ".join(tally_text(tally).split())
+    sharpest, _, other = said.partition("from the inputs")
+    number = r"(\de-\d+)[^;,]*? in (\d+%)"
+    # of 90 % and 99 %, which are the same error, the larger share is told
+    assert re.findall(number, sharpest) == [("3e-14", "99%"), ("3e-15", "50%")]
+    # less than 90 % of the networks would have shown any error
+    assert re.findall(number, other) == [("1e-12", "50%")]
+
+
+def test_a_look_that_found_no_error_is_not_called_sharp(wide):
+    tally = Tally("mine", None, "float16", sharpness={"global": Sharpness(missed=3)})
+    said = " ".join(tally_text(tally).split())
+    assert "sharpness no relative error" in said
+    assert not re.search(r"\de-\d", said)
+
+
+def test_what_is_mostly_vacuous_says_so():
+    tally = Tally("mine", None, "float16", outcomes={"global": Outcomes(passed=1, vacuous=2, range=1)})
+    assert tally.vacuity.startswith("mine float16: 75% of the elements could not tell a wrong value from rounding")
+    # what can be done about it is said where it is not done yet
+    assert tally.vacuity.endswith("; outputs and deltas, where they are returned, are looked at closer")
+    tally.outcomes["local"] = Outcomes(vacuous=1)
+    assert tally.vacuity.endswith("80% of the elements could not tell a wrong value from rounding")
+    tally.outcomes["local"] = Outcomes(passed=3)
+    assert tally.vacuity is None
+
+
+def test_the_regimes_that_were_met_are_told_with_the_looks(wide):
+    both, one = Coverage(3, {"global": 30, "local": 24}), Coverage(2, {"global": 9})
+    every = dict.fromkeys(REGIMES, both)
+    assert coverage_text(every) == (
+        f"{len(REGIMES)} of {len(REGIMES)} met, from the inputs and step by step; the rarest, integers, in 3"
+    )
+    assert ", from the inputs; the rarest, tiny, in 2" in coverage_text({**every, "tiny": one})
+    missed = coverage_text({name: both for name in REGIMES if name not in {"tiny", "large"}})
+    assert missed.endswith("; not met: large, tiny")
+    few = coverage_text({"tiny": one, "one sample": both})
+    assert few == f"1 of {len(REGIMES)} met, from the inputs; the rarest, tiny, in 2; {len(REGIMES) - 1} not met"
+    # a condition is no regime
+    assert "one sample" not in few
+    assert coverage_text({"one sample": both}) == ""
 
 
 def test_a_tally_of_nothing_is_short(wide):

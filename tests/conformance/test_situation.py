@@ -37,16 +37,16 @@ def root(function, **more):
 
 @pytest.fixture
 def counted(monkeypatch):
-    """Return the batch sizes for which the expected gradients were computed."""
-    sizes = []
+    """Return the batch sizes for which the expected gradients were computed, from the inputs and step by step."""
+    sizes, local = [], []
 
-    def expected(network, parameters, batch):
-        sizes.append(batch.rows)
-        return original(network, parameters, batch)
+    def expected(network, parameters, batch, *, shown=None, **options):
+        (sizes if shown is None else local).append(batch.rows)
+        return original(network, parameters, batch, shown=shown, **options)
 
     original = module.expected
     monkeypatch.setattr(module, "expected", expected)
-    return sizes
+    return sizes, local
 
 
 def test_results_and_expectations_are_computed_once(counted):
@@ -59,10 +59,13 @@ def test_results_and_expectations_are_computed_once(counted):
     where = make()
     assert judged(compute, where).root is None
     # the case, its permutations of samples and classes, and its single samples
-    assert sorted(calls) == sorted(counted) == [1, 1, 1, 3, 3, 3]
+    sizes, local = counted
+    assert sorted(calls) == sorted(sizes) == [1, 1, 1, 3, 3, 3]
+    # of its own values no other can be asked
+    assert local == [3]
     assert judged(compute, where).root is None
     # another subject computes its own results, and takes the expectations that are there
-    assert (len(calls), len(counted)) == (12, 6)
+    assert (len(calls), len(sizes), len(local)) == (12, 6, 2)
 
 
 def test_a_subject_keeps_its_results():
@@ -95,7 +98,7 @@ def test_expectations_are_those_of_what_the_implementation_describes(counted):
     limited = where.expected(Implementation("torch", gradients))
     assert limited is not plain
     assert where.expected(Implementation("torch", gradients)) is limited
-    assert len(counted) == 2
+    assert counted == ([3, 3], [])
     assert Implementation("torch", gradients).described(where.case.network).loss != BinaryCrossEntropy()
 
 

@@ -1,0 +1,107 @@
+"""The looks at one run of an implementation: what it gave, and what it is held against.
+
+The *global* look goes from the inputs to each gradient. Where a run shows outputs and deltas, the *local* look holds
+every step against the reference on the run's own values: one operation wide, however deep the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from gradconform.case import Array, Case, Gradients
+from gradconform.conformance.compare import Look, ratios
+from gradconform.conformance.kinks import Resolution, resolve
+from gradconform.dtypes import is_floating
+from gradconform.reference.bounds import Expected
+from gradconform.reference.losses import fused
+
+Evaluate = Callable[..., Expected]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One run as one look sees it. `complete`: all parameters must be there."""
+
+    look: Look
+    against: Resolution
+    actual: Gradients[Any]
+    complete: bool = False
+
+
+def views(case: Case, actual: Gradients[Any], evaluate: Evaluate, measured: dict[str, float]) -> list[View]:
+    """Return the views of what an implementation gave, the sharpest first.
+
+    `evaluate(shown=, shares=)` gives the expected gradients of the case; `measured` holds the implementation's
+    conventions at kinks. Outputs and deltas may belong to another run than the rest: then each is viewed for itself.
+    """
+    run = actual.captured if actual.captured is not None else actual
+    seen: list[View] = []
+    shown = _shown(case, run)
+    if shown.outputs or shown.deltas:
+        seen.append(View("local", _against(run, partial(evaluate, shown=shown), measured), run))
+    if run is not actual:
+        intermediate = Gradients({}, deltas=run.deltas, outputs=run.outputs)
+        seen.append(View("global", _against(run, evaluate, measured), intermediate))
+        actual = replace(actual, deltas={}, outputs={})
+    seen.append(View("global", _against(actual, evaluate, measured), actual, complete=True))
+    return seen
+
+
+def _against(run: Gradients[Any], evaluate: Evaluate, measured: dict[str, float]) -> Resolution:
+    expected = evaluate()
+    given = _quantities(run)
+    # what can be compared: every array of the right shape and of floating-point numbers
+    bounds = _quantities(expected.gradients).items()
+    arrays = {name: array for name, bound in bounds if (array := _usable(given.get(name), bound.shape)) is not None}
+
+    def worst(expected: Expected) -> Array:
+        bounds = _quantities(expected.gradients)
+        largest: Array = np.zeros(1)
+        for name, array in arrays.items():
+            found = ratios(bounds[name], array)
+            own = tuple(range(found.ndim - array.ndim, found.ndim))
+            largest = np.maximum(largest, found.max(axis=own, initial=0))
+        return largest
+
+    return resolve(expected, lambda shares: evaluate(shares=shares), worst, measured)
+
+
+def _quantities(found: Gradients[Any]) -> dict[tuple[str, Any], Any]:
+    """Return all that a run may give, by its kind and its key."""
+    kinds: dict[str, Mapping[Any, Any]] = {
+        "parameters": found.parameters,
+        "outputs": found.outputs,
+        "deltas": found.deltas,
+        "": {"loss": found.loss, "input": found.input},
+    }
+    return {(kind, key): value for kind, mapping in kinds.items() for key, value in mapping.items()}
+
+
+def _shown(case: Case, run: Gradients[Any]) -> Gradients[Array]:
+    """Return the outputs and deltas that can be gone on with.
+
+    The probabilities under a cross entropy are none of them: many compute it, and its delta, from the logits.
+    """
+    rows, widths = case.batch.rows, case.network.widths
+    steps = len(case.network.layers) - (fused(case.network) is not None)
+
+    def usable(arrays: Mapping[int, Any]) -> dict[int, Array]:
+        found = {index: _usable(arrays.get(index), (rows, width)) for index, width in enumerate(widths[1 : steps + 1])}
+        return {index: array for index, array in found.items() if array is not None and array.dtype == case.dtype}
+
+    return Gradients({}, outputs=usable(run.outputs), deltas=usable(run.deltas))
+
+
+def _usable(given: Any, shape: tuple[int, ...]) -> Array | None:
+    if given is None:
+        return None
+    try:
+        array = np.asarray(given)
+    except Exception:  # the comparison of this very array says what is wrong with it
+        return None
+    return array if is_floating(array.dtype) and array.shape == shape else None

@@ -1,0 +1,106 @@
+"""How a fault is planted: the reference with one thing wrong, as an implementation like any other.
+
+Planted faults prove that the alarm rings: every one is caught by the suite in a test. Each tells what is wrong, and
+which losses expose it, so that a short run meets it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gradconform.case import Array, Batch, Gradients, Parameters
+from gradconform.conformance.implementations import Compute, Implementation
+from gradconform.layers import Dense, Record, Softmax
+from gradconform.losses import Loss, LossRecord
+from gradconform.network import Network
+from gradconform.reference.arithmetic import Plain, Value
+from gradconform.reference.backpropagation import backpropagate, gradients
+from gradconform.reference.layers import Pullback, layer_rule
+from gradconform.reference.losses import cost
+
+Found = Gradients[Array]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A planted fault: `make` returns a fresh faulty implementation, with state of its own where it keeps some."""
+
+    id: str
+    sentence: str
+    make: Callable[[], Compute]
+    losses: tuple[type[Loss], ...] = ()
+
+    def implementation(self) -> Implementation:
+        """Return a fresh instance of the fault as an implementation."""
+        return Implementation(self.id, self.make())
+
+
+def planted(
+    faults: dict[str, Fault], identifier: str, sentence: str, make: Callable[[], Compute], *losses: type[Loss]
+) -> None:
+    """Add a fault to others."""
+    faults[identifier] = Fault(identifier, sentence, make, losses)
+
+
+def in_parameters(change: Callable[[str, Array, Parameters, Batch, Network], Array]) -> Callable[[], Compute]:
+    """Return a fault that changes the finished gradients of the parameters."""
+
+    def compute(network: Network, parameters: Parameters, batch: Batch) -> Found:
+        found = gradients(network, parameters, batch)
+        changed = {p: change(p, array, parameters, batch, network) for p, array in found.parameters.items()}
+        return replace(found, parameters=changed)
+
+    return lambda: compute
+
+
+def in_rules(
+    rule: Callable[..., tuple[Value, Pullback]] = layer_rule,
+    end: Callable[..., tuple[Value, Value]] = cost,
+    arithmetic: type[Plain] = Plain,
+) -> Callable[[], Compute]:
+    """Return a fault in a rule of the backward pass, or in its arithmetic, which everything below it inherits."""
+
+    def compute(network: Network, parameters: Parameters, batch: Batch) -> Found:
+        return backpropagate(arithmetic(batch.inputs.dtype), network, parameters, batch, rule=rule, end=end)
+
+    return lambda: compute
+
+
+def in_delta(change: Callable[[Array, LossRecord, Batch, Array], Array]) -> Callable[[], Compute]:
+    """Return a fault in the output delta: `change(delta, loss, batch, outputs)`."""
+
+    def end(loss: LossRecord, k: Plain, z: Array, batch: Batch) -> tuple[Array, Array]:
+        value, delta = cost(loss, k, z, batch)
+        return value, change(delta, loss, batch, z)
+
+    return in_rules(end=end)
+
+
+def in_batch(change: Callable[[Batch, Network], Batch]) -> Callable[[], Compute]:
+    """Return a fault that computes the right gradients of a wrong batch."""
+    return lambda: lambda network, parameters, batch: gradients(network, parameters, change(batch, network))
+
+
+def in_network(change: Callable[[Network], Network]) -> Callable[[], Compute]:
+    """Return a fault that computes the right gradients of another network."""
+    return lambda: lambda network, parameters, batch: gradients(change(network), parameters, batch)
+
+
+def in_activations(change: Callable[[Record, Plain, Array, Array, Array], Array]) -> Callable[[], Compute]:
+    """Return a fault in the pullback of elementwise layers: `change(layer, k, z, a, delta)`."""
+
+    def rule(layer: Record, k: Plain, x: Array, parameters: Mapping[str, Array]) -> tuple[Array, Pullback]:
+        a, pullback = layer_rule(layer, k, x, parameters)
+        if isinstance(layer, Dense | Softmax):
+            return a, pullback
+        return a, lambda delta: (change(layer, k, x, a, delta), {})
+
+    return in_rules(rule)
+
+
+def pulled(layer: Record, k: Plain, z: Array, delta: Array) -> Array:
+    """Return the right delta below an elementwise layer."""
+    return np.asarray(layer_rule(layer, k, z, {})[1](delta)[0])
