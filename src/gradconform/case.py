@@ -91,7 +91,8 @@ class Gradients(Generic[T]):
 
     `captured`: the same quantities, all of them, from the run that `deltas` and `outputs` belong to, where that is
     another program than the one that gave the rest, as with compilers: what a program is to return changes how it is
-    rounded. None where all belong to one run. `deltas` and `outputs` stand here in either case.
+    rounded. None where all belong to one run. `deltas` and `outputs` stand here in either case: the same arrays,
+    of which those in `captured` are compared.
     """
 
     parameters: Mapping[str, T]
