@@ -67,7 +67,7 @@ class Plain:
         return np.maximum(x, floor)
 
     def summable(self, x: Value) -> Value:
-        """Return x; a bound is lost where the sum over the last axis may overflow."""
+        """Return x; a bound is lost where the sum over the last two axes may overflow."""
         return x
 
     def weigh(self, weight: Value, x: Value) -> Value:

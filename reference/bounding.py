@@ -218,8 +218,8 @@ class Bounding:
         return Bounded(np.maximum(x.value, floor), known + m.u * abs(floor), m)
 
     def summable(self, x: Bounded) -> Bounded:
-        """Return x, unknown where its sum over the last axis may overflow."""
-        fits = x.reach.sum(axis=-1, keepdims=True) <= self.m.largest
+        """Return x, unknown where its sum over the last two axes may overflow."""
+        fits = x.reach.sum(axis=(-2, -1), keepdims=True) <= self.m.largest
         return x if np.all(fits) else Bounded(x.value, np.where(fits, x.error, np.inf), self.m)
 
     def weigh(self, weight: Bounded, x: Bounded) -> Bounded:

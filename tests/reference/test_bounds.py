@@ -399,3 +399,14 @@ def test_a_type_without_a_model_is_named(dtype):
         expected(network, parameters, batch)
     known = "float64, float32, bfloat16, float16"
     assert str(error.value) == f"no rounding model for {np.dtype(dtype)}; there is one for {known}"
+
+
+def test_smoothing_may_add_up_all_logarithms_before_it_divides():
+    # 8 x 10,000 is beyond the largest number of float16, whichever way PyTorch reduces
+    network = parse("2 -> Dense(2, bias=False), SoftmaxCrossEntropy(label_smoothing=0.1)")
+    parameters = {"0.weight": np.eye(2, dtype=np.float16) * np.float16(100)}
+    for rows, known in ((4, True), (8, False)):
+        batch = Batch(np.tile(np.array([[100, 0]], np.float16), (rows, 1)), np.zeros(rows, int))
+        found = expected(network, parameters, batch).gradients
+        assert np.isfinite(found.loss.error) == known
+        assert np.isfinite(found.deltas[0].error).all()
