@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gradconform import BinaryCrossEntropy, Unsupported
+from gradconform import Batch, BinaryCrossEntropy, Unsupported, parse
 from gradconform.dtypes import DTYPES, dtype_of, finfo
 
 pytestmark = pytest.mark.jax
@@ -157,3 +157,15 @@ def test_what_is_captured_is_complete_and_hangs_together(jax_adapter, draw, leav
         np.testing.assert_array_less(np.abs(wide(run.loss) - errors @ errors), 16 * u * size)
     else:
         np.testing.assert_array_less(np.abs(wide(run.loss) - errors**2), 16 * u * size)
+
+
+def test_what_is_shown_is_what_is_gone_on_with(jax_adapter):
+    # one unit: XLA makes a multiplication of the product, and would compute it again inside the next kernel
+    network = parse("1 -> Dense(1) -> SiLU, MeanSquaredError(reduction=sum)")
+    inputs = np.random.default_rng(0).uniform(-70, -30, (200, 1)).astype(np.float32)
+    parameters = {"0.weight": np.array([[1.1]], np.float32), "0.bias": np.array([0.3], np.float32)}
+    batch = Batch(inputs, np.zeros((200, 1), np.float32))
+    found = jax_adapter.module.gradients(network, parameters, batch).captured
+    z = found.outputs[0].astype(float)
+    # another rounding of z moves exp(z) by up to 2^-24 |z|, 30 to 80 units
+    np.testing.assert_allclose(found.outputs[1], z / (1 + np.exp(-z)), rtol=20 * 2.0**-24)
