@@ -19,6 +19,9 @@ from gradconform.reference.precision import Precision
 Errors = NDArray[Any]
 """Bounds are float64 arrays; infinite where nothing is known."""
 
+LOST = 2.0**-1074
+"""What the product of an error may lose where it underflows itself, which a large weight would make visible."""
+
 
 class Bounded:
     """An array `value` and, element by element, a bound `error` on how far a permitted computation may be from it."""
@@ -140,7 +143,7 @@ class Bounded:
         m, terms = self.m, self.value.shape[-1] + (bias is not None)
         u = terms * m.u_acc
         value = self.value @ weight.value
-        spread = u * self.reach
+        spread = u * self.reach + LOST
         if not self.exact:
             spread += self.error
         error = spread @ weight.size

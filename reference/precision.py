@@ -88,7 +88,8 @@ def precision(dtype: np.dtype[Any], arithmetic: str = "any") -> Precision:
     u_acc = float(np.finfo(long).eps) / 2
     # nobody was seen to flush float16, whose subnormal numbers are ordinary ones of float32
     flushes = arithmetic in {"xla", "any"} and dtype != np.float16
-    eta = normal if flushes else subnormal
+    # the bounds of float64 are themselves float64 numbers, of which an operation may lose some units
+    eta = normal if flushes else 4 * subnormal if dtype == np.float64 else subnormal
     return Precision(
         dtype=dtype,
         arithmetic=arithmetic,

@@ -410,3 +410,17 @@ def test_smoothing_may_add_up_all_logarithms_before_it_divides():
         found = expected(network, parameters, batch).gradients
         assert np.isfinite(found.loss.error) == known
         assert np.isfinite(found.deltas[0].error).all()
+
+
+def test_a_bound_that_underflows_itself_is_still_a_bound():
+    # u |delta| is below every number of float64, and a large weight brings it back
+    rng = np.random.default_rng(0)
+    network = parse("2 -> Dense(3), MeanSquaredError(reduction=none)")
+    weight, delta = rng.normal(size=(2, 3)) * 500, rng.normal(size=(7, 3)) * 1e-308
+    batch = Batch(rng.normal(size=(7, 2)), np.zeros((7, 3)), cotangent=np.ones((7, 3)))
+    parameters = {"0.weight": weight, "0.bias": np.zeros(3)}
+    shown = Gradients({}, deltas={0: delta})
+    found = expected(network, parameters, batch, arithmetic="torch", shown=shown).gradients.input
+    allowed = 3 * (np.abs(delta) @ np.abs(weight).T) * 2.0**-53
+    assert (found.error >= allowed).all()
+    assert (found.error <= 100 * allowed.max()).all()
