@@ -42,7 +42,8 @@ def masked(text):
 
     Processors round differently, and Hypothesis draws constants of the modules that it takes for one's own.
     """
-    text = re.sub(r"(worst error/bound) \S+ at \S+", r"\1 #", text.strip())
+    text = re.sub(r"(worst error/bound) +\S+ at \S+", r"\1 #", text.strip())
+    text = re.sub(r"(?m)^  sharpness .*(\n {23}.*)*", "  sharpness #", text)
     return re.sub(r"-?\d[\d,.]*(e[+-]\d+)?", "#", text)
 
 
