@@ -66,8 +66,8 @@ class Plain:
         """Return the larger of x and a constant."""
         return np.maximum(x, floor)
 
-    def summable(self, x: Value) -> Value:
-        """Return x; a bound is lost where the sum over the last two axes may overflow."""
+    def summable(self, x: Value, weights: ArrayLike | None) -> Value:
+        """Return x; a bound is lost where the sum over the last two axes, weighted along the last, may overflow."""
         return x
 
     def weigh(self, weight: Value, x: Value) -> Value:

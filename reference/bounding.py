@@ -217,9 +217,10 @@ class Bounding:
         known = np.where(np.isfinite(x.error), x.error, max(-floor, 0) if floor < 0 else np.inf)
         return Bounded(np.maximum(x.value, floor), known + m.u * abs(floor), m)
 
-    def summable(self, x: Bounded) -> Bounded:
-        """Return x, unknown where its sum over the last two axes may overflow."""
-        fits = x.reach.sum(axis=(-2, -1), keepdims=True) <= self.m.largest
+    def summable(self, x: Bounded, weights: ArrayLike | None) -> Bounded:
+        """Return x, unknown where its sum over the last two axes, weighted along the last, may overflow."""
+        reach = x.reach if weights is None else x.reach * np.asarray(weights, np.float64)[..., None, :]
+        fits = reach.sum(axis=(-2, -1), keepdims=True) <= self.m.largest
         return x if np.all(fits) else Bounded(x.value, np.where(fits, x.error, np.inf), self.m)
 
     def weigh(self, weight: Bounded, x: Bounded) -> Bounded:

@@ -104,7 +104,7 @@ def _(loss: SoftmaxCrossEntropy, k: Arithmetic, z: Value, batch: Batch) -> Terms
     q = _distribution(loss, k, z, batch)
     p, complement, log_p = k.softmax(z)
     if loss.label_smoothing:
-        log_p = k.summable(log_p)  # smoothing may be done with the plain sum of all
+        log_p = k.summable(log_p, batch.class_weights)  # smoothing may be done with the plain sum of all
 
     def pullback(c: Value) -> Value:
         def accurate() -> Value:

@@ -277,7 +277,7 @@ class Legal:
         limit = self.lift(floor).value
         return x.map(lambda array: np.where(np.isnan(array), array, np.maximum(array, limit)))
 
-    def summable(self, x):
+    def summable(self, x, weights):
         return x
 
     def weigh(self, weight, x):
