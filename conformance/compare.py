@@ -29,7 +29,11 @@ class Kind(Enum):
     DTYPE = "has the wrong dtype"
     NONFINITE = "is not finite"
     MUTATED = "writes into its inputs"
-    CRASHED = "raised an exception"
+    ALIASED = "shares memory with its inputs or with an earlier result"
+    STATEFUL = "depends on earlier calls"
+    NONDETERMINISTIC = "differs from call to call beyond rounding"
+    CRASHED = "did not return"
+    TIMEOUT = "took too long"
 
 
 @dataclass(frozen=True)

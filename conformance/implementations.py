@@ -18,6 +18,7 @@ import gradconform.adapters
 from gradconform.adapters.deviations import described
 from gradconform.case import Array, Batch, Gradients, Parameters
 from gradconform.conformance.examples import Labels
+from gradconform.conformance.guard import Guard
 from gradconform.dtypes import DTYPES
 from gradconform.errors import InvalidInput, NotInstalled, Unsupported, first_line
 from gradconform.network import Network
@@ -55,6 +56,8 @@ class Implementation:
     layouts: bool = True
     conventions: str | None = None
     arithmetic: str = "any"
+    guard: Guard = field(default_factory=Guard, compare=False)
+    """What calls it: the limits of a call, and what was noticed of it."""
     kinks: dict[str, float] = field(default_factory=dict, compare=False)
     """What was found out: the share of the right-sided derivative that is taken at exactly 0, by the layer's name."""
 

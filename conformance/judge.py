@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gradconform.conformance.checks import Check
+from gradconform.conformance.checks import CHECKS, Check
 from gradconform.conformance.compare import Comparison, Kind
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.looks import View
 from gradconform.conformance.situation import CallFailed, Situation, Subject, require_shapes
 from gradconform.errors import first_line
 from gradconform.network import Network
+
+UNSTEADY = {Kind.STATEFUL, Kind.NONDETERMINISTIC}
 
 
 @dataclass
@@ -25,8 +27,9 @@ class Judgement:
 
     @property
     def failures(self) -> list[Comparison]:
-        """All failed comparisons, closest to the cause first."""
-        return [comparison for comparison in self.comparisons if not comparison.passed]
+        """All failed comparisons, closest to the cause first: where calls differ, nothing else is known."""
+        failed = [comparison for comparison in self.comparisons if not comparison.passed]
+        return sorted(failed, key=lambda comparison: comparison.kind not in UNSTEADY)
 
     @property
     def root(self) -> Comparison | None:
@@ -47,12 +50,21 @@ def judge(
             if check.relation:
                 require_shapes(subject.case, subject.actual())
             judgement.comparisons += check.run(subject)
+        if _may_be_unsteady(judgement, checks):
+            judgement.comparisons += [entry for entry in CHECKS["repeatable"].run(subject) if not entry.passed]
         judgement.views = subject.taken
     except CallFailed as failure:
         judgement.comparisons.append(failure.comparison)
     except NotImplementedError as error:
         judgement.unsupported = first_line(error) or "it raised NotImplementedError"
     return judgement
+
+
+def _may_be_unsteady(judgement: Judgement, checks: Sequence[Check]) -> bool:
+    """Return whether what failed may be right in the next call, which was not asked for yet."""
+    asked = any(comparison.check == "repeatable" for comparison in judgement.comparisons)
+    wrong = judgement.root is not None and judgement.root.kind in {Kind.WRONG, Kind.NONFINITE}
+    return wrong and not asked and CHECKS["repeatable"] in checks
 
 
 def key_of(implementation: Implementation, network: Network, root: Comparison) -> tuple[str, ...]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, cast
-
-import numpy as np
+from collections.abc import Callable
+from typing import Any
 
 from gradconform.case import Case, Gradients
 from gradconform.conformance.compare import Comparison, Kind
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.looks import View, views
-from gradconform.dtypes import is_floating
-from gradconform.errors import first_line
+from gradconform.errors import CandidateFailed
 from gradconform.network import Network
 from gradconform.reference.bounds import Expected, expected
 
@@ -108,49 +105,27 @@ class Subject:
             self._computed[id(situation)] = gradients
         return self._computed[id(situation)]
 
+    def again(self, situation: Situation | None = None) -> Gradients[Any]:
+        """Return the same from another call. Raises what `actual` raises."""
+        situation = situation or self.situation
+        gradients = self._call(situation.case)
+        require_shapes(situation.case, gradients)
+        return gradients
+
     def _call(self, case: Case) -> Gradients[Any]:
+        implementation = self.implementation
         try:
-            result = self.implementation.gradients(case.network, case.parameters, case.batch)
-        except NotImplementedError:
-            raise
-        except (Exception, SystemExit) as error:
-            kind = Kind.MUTATED if isinstance(error, ValueError) and "read-only" in str(error) else Kind.CRASHED
-            text = f"{type(error).__name__}: {first_line(error)}{_place(error)}"
-            raise CallFailed(Comparison("call", "gradients", kind, detail=text)) from error
-        if isinstance(result, Mapping):
-            return Gradients(result)
-        expected = ", ".join(case.network.parameters()) or "no parameters"
-        for what, run in (("what was returned", result), ("captured", getattr(result, "captured", None) or result)):
-            if not isinstance(run, Gradients):
-                detail = f"expected a dictionary of arrays with {expected}; got {type(run).__name__}"
-                raise CallFailed(Comparison("call", what, Kind.NAME, detail=detail))
-            for name, keys in (("parameters", expected), ("deltas", "layer indices"), ("outputs", "layer indices")):
-                given = getattr(run, name)
-                if not isinstance(given, Mapping):
-                    detail = f"expected a dictionary of arrays with {keys}; got {type(given).__name__}"
-                    raise CallFailed(Comparison("call", name, Kind.NAME, detail=detail))
-        return cast("Gradients[Any]", result)
+            return implementation.guard.call(implementation.gradients, case.network, case.parameters, case.batch)
+        except CandidateFailed as failure:
+            comparison = Comparison("call", failure.what, Kind[failure.kind], detail=failure.detail)
+            raise CallFailed(comparison) from failure
 
 
 def require_shapes(case: Case, gradients: Gradients[Any]) -> None:
     """Raise `CallFailed` where gradients cannot be held against those of a variation."""
     for path, shape in case.network.parameters().items():
         given = gradients.parameters.get(path)
-        try:
-            array = np.asarray(given)
-            numbers = is_floating(array.dtype) or array.dtype.kind in "iu"
-            found: object = None if given is None else array.shape if numbers else array.dtype
-        except Exception as error:  # a ragged list, or a tensor that cannot be converted
-            found = f"{type(given).__name__}: {first_line(error)}"
+        found = None if given is None else given.shape
         if found != shape:
             detail = f"expected shape {shape} for a batch of {case.batch.rows}, got {found}"
             raise CallFailed(Comparison("call", path, Kind.SHAPE, detail=detail))
-
-
-def _place(error: BaseException) -> str:
-    """Return where in the candidate's own code an exception came from."""
-    trace = error.__traceback__
-    if trace is None or trace.tb_next is None:
-        return ""
-    last = trace.tb_next
-    return f" (line {last.tb_lineno} of {last.tb_frame.f_code.co_name})"

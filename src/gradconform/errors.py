@@ -19,6 +19,18 @@ class NotInstalled(GradconformError, ImportError):
     """A framework that was asked for by name is not installed."""
 
 
+class CandidateFailed(GradconformError):
+    """A candidate gave nothing that can be compared.
+
+    `kind` is the verdict word, a name of `gradconform.conformance.compare.Kind` such as CRASHED; `what` is the part of
+    the result that it is about, `gradients` for all of it; `detail` says what happened.
+    """
+
+    def __init__(self, kind: str, what: str, detail: str) -> None:
+        super().__init__(f"{what}: {detail}")
+        self.kind, self.what, self.detail = kind, what, detail
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an exception's message, which may be long or empty."""
     return (str(error).splitlines() or [""])[0]

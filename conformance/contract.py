@@ -1,0 +1,95 @@
+"""The contract checks: the same call gives the same result, whatever was called before it.
+
+What one call alone can break (names, shapes, dtypes, writing into inputs, sharing memory) is found where it is made,
+in `gradconform.conformance.guard`, and where arrays are compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gradconform.case import Array, Case, Gradients
+from gradconform.conformance.compare import Comparison, Kind
+from gradconform.conformance.properties import register
+from gradconform.conformance.relations import relate, shares, single_sample
+from gradconform.conformance.situation import Subject
+
+
+@register("repeatable", relation=True)
+def _repeatable(subject: Subject) -> list[Comparison]:
+    """The same call gives the same gradients again."""
+    first, second = subject.actual(), subject.again()
+    comparisons = _held("repeatable", subject, first, second)
+    failed = next((entry for entry in comparisons if not entry.passed), None)
+    if failed is None:
+        return comparisons
+    return [_explained(failed, subject, [first, second, subject.again()])]
+
+
+@register("stateless", relation=True)
+def _stateless(subject: Subject) -> list[Comparison]:
+    """A call with a batch of another size, in between, changes nothing."""
+    if subject.case.batch.rows == 1:
+        return []
+    first = subject.actual()
+    subject.again(single_sample(subject.situation, int(np.flatnonzero(shares(subject.case))[0])))
+    comparisons = _held("stateless", subject, first, subject.again())
+    failed = next((entry for entry in comparisons if not entry.passed), None)
+    if failed is None:
+        return comparisons
+    detail = "a call with another batch in between changed the result of the same call: " + _values(
+        failed, [first, subject.again()]
+    )
+    return [replace(failed, kind=Kind.STATEFUL, detail=detail)]
+
+
+def _held(check: str, subject: Subject, first: Gradients[Any], second: Gradients[Any]) -> list[Comparison]:
+    """Compare two results of the same call: each may be off by its own bound."""
+    expected = subject.expected().parameters
+    return [
+        relate(check, path, second.parameters[path], np.asarray(first.parameters[path]), bound, bound.error)
+        for path, bound in expected.items()
+    ]
+
+
+def _explained(failed: Comparison, subject: Subject, results: list[Gradients[Any]]) -> Comparison:
+    """Return the comparison with what it comes from: what was called before, or nothing that can be told."""
+    arrays = [np.asarray(result.parameters[failed.path], np.longdouble) for result in results]
+    error = subject.expected().parameters[failed.path].error
+    slack = 8 * error + 8 * float(np.finfo(np.float64).eps) * np.abs(arrays[-1])
+
+    def same(one: Array, other: Array) -> bool:
+        return bool(np.all(np.abs(one - other) <= slack))
+
+    with np.errstate(all="ignore"):
+        if same(arrays[2] - arrays[1], arrays[1] - arrays[0]):
+            why, kind = "every further call adds the same: something is not set to 0 between calls", Kind.STATEFUL
+        elif same(arrays[2], arrays[1]) and not same(_after_another(subject, failed.path), arrays[2]):
+            why, kind = "it changes after a call with another batch: something of that call is used", Kind.STATEFUL
+        else:
+            why, kind = "the same call again gives something else", Kind.NONDETERMINISTIC
+    return replace(failed, kind=kind, detail=f"{why}: {_values(failed, results)}")
+
+
+def _after_another(subject: Subject, path: str) -> Array:
+    """Return a gradient as it is right after a call with another batch."""
+    other = subject.situation.vary("other values", _other_values)
+    if other is not None:
+        subject.again(other)
+    return np.asarray(subject.again().parameters[path], np.longdouble)
+
+
+def _values(failed: Comparison, results: list[Gradients[Any]]) -> str:
+    """Return the worst element in each of several results."""
+    index = failed.worst.index if failed.worst is not None else ()
+    values = [float(np.asarray(result.parameters[failed.path])[index]) for result in results]
+    place = f"[{', '.join(map(str, index))}]" if index else ""
+    return f"{failed.path}{place} was {', then '.join(f'{value:.6g}' for value in values)}"
+
+
+def _other_values(case: Case) -> Case:
+    """Return the case with other inputs, in a batch of the same size."""
+    return replace(case, batch=replace(case.batch, inputs=case.batch.inputs * case.batch.inputs.dtype.type(-0.5)))
