@@ -125,7 +125,7 @@ def compiled(network: Network, rows: int, dtype: str, labels: bool, weighted: bo
     def plain(operands: Operands) -> Results:
         def cost(parameters: Mapping[str, jax.Array], inputs: jax.Array) -> jax.Array:
             outputs = _outputs(network, parameters, inputs)
-            return loss_rule(network.loss, outputs[-1], operands.targets, operands.class_weights)
+            return _cost(network.loss, outputs[-1], operands.targets, operands.class_weights)
 
         loss, pullback = jax.vjp(cost, operands.parameters, operands.inputs)
         found, inputs = pullback(_cotangent(operands, loss))
@@ -136,7 +136,7 @@ def compiled(network: Network, rows: int, dtype: str, labels: bool, weighted: bo
             parameters: Mapping[str, jax.Array], inputs: jax.Array, probes: Sequence[jax.Array]
         ) -> tuple[jax.Array, list[jax.Array]]:
             outputs = _outputs(network, parameters, inputs, probes)
-            return loss_rule(network.loss, outputs[-1], operands.targets, operands.class_weights), outputs
+            return _cost(network.loss, outputs[-1], operands.targets, operands.class_weights), outputs
 
         zeros = [jnp.zeros((rows, width), dtype) for width in network.widths[1:]]
         loss, pullback, outputs = jax.vjp(cost, operands.parameters, operands.inputs, zeros, has_aux=True)
@@ -248,6 +248,13 @@ def _softmax(_layer: Softmax, _own: Mapping[str, jax.Array], inputs: jax.Array) 
     return jax.nn.softmax(inputs, axis=-1)
 
 
+def _cost(loss: Loss, outputs: jax.Array, targets: jax.Array, class_weights: jax.Array | None) -> jax.Array:
+    """Return the loss of probabilities that are clipped where the loss says so, with its scale."""
+    clip = getattr(loss, "clip", 0.0)
+    cost = loss_rule(loss, jnp.clip(outputs, clip, 1 - clip) if clip else outputs, targets, class_weights)
+    return cost if loss.scale == 1 else loss.scale * cost
+
+
 @singledispatch
 def loss_rule(  # every rule takes these
     loss: Loss,
@@ -260,6 +267,8 @@ def loss_rule(  # every rule takes these
 
 
 def _reduced(costs: jax.Array, reduction: Reduction) -> jax.Array:
+    if reduction == "batchmean":
+        return jnp.sum(costs) / len(costs)
     return costs if reduction == "none" else jnp.sum(costs) if reduction == "sum" else jnp.mean(costs)
 
 
@@ -276,7 +285,7 @@ def _softmax_cross_entropy(
         return _reduced(costs, loss.reduction)
     counted = targets >= 0
     costs = jnp.where(counted, costs, 0)
-    if loss.reduction != "mean":
+    if not loss.averages:
         return _reduced(costs, loss.reduction)
     return jnp.sum(costs) / jnp.sum(counted if class_weights is None else labels @ class_weights)
 

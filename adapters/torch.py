@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import singledispatch
 
 import ml_dtypes
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,7 @@ def gradients(network: Network, parameters: Parameters, batch: Batch) -> Gradien
         states = {path: leaf.T if leaf.ndim == 2 else leaf for path, leaf in leaves.items()}
         outputs: list[Tensor] = torch.func.functional_call(_modules(network), states, (inputs,))
         weights = None if batch.class_weights is None else _tensor(batch.class_weights)
-        loss = loss_rule(network.loss, outputs[-1], _tensor(batch.targets), weights)
+        loss = _cost(network.loss, outputs[-1], _tensor(batch.targets), weights)
         found = torch.autograd.grad(
             loss,
             [*leaves.values(), inputs, *outputs],
@@ -160,6 +161,22 @@ def _gelu(layer: GELU, _width: int) -> nn.Module:
 @layer_rule.register
 def _softmax(_layer: Softmax, _width: int) -> nn.Module:
     return nn.Softmax(dim=-1)
+
+
+def _cost(loss: Loss, outputs: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Return the loss with what PyTorch has no option for: a mean over the rows alone, a scale, a clip."""
+    clip, rows = getattr(loss, "clip", 0.0), 1
+    if clip:
+        outputs = torch.clamp(outputs, clip, 1 - clip)
+    if loss.reduction == "batchmean":
+        per_row = loss.labels == "classes"
+        loss, rows = (
+            msgspec.structs.replace(loss, reduction="mean" if per_row else "sum"),
+            1 if per_row else len(outputs),
+        )
+    cost = loss_rule(loss, outputs, targets, class_weights)
+    cost = cost if rows == 1 else cost / rows
+    return cost if loss.scale == 1 else loss.scale * cost
 
 
 @singledispatch

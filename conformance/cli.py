@@ -15,19 +15,26 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 import gradconform
+from gradconform.conformance.comparing_cli import compare
+from gradconform.conformance.operation_cli import layer
+from gradconform.conformance.protocol_cli import protocol
+from gradconform.conformance.scaffold_cli import init
+from gradconform.conformance.supervisor import supervised, tell
 from gradconform.errors import GradconformError, InvalidInput, NotInstalled
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from gradconform.conformance.implementations import Implementation
     from gradconform.conformance.plan import Plan
     from gradconform.conformance.results import Result
     from gradconform.conformance.training import Training
-    from gradconform.network import Network
 
 EXIT_INTERRUPTED, EXIT_USAGE, EXIT_NOTHING = 2, 4, 5
 
@@ -35,6 +42,12 @@ PROFILES = {"smoke": 20, "default": 100, "ci": 300}
 """Networks a run, by profile; `ci` also fixes the seed."""
 CI_SEED = 1
 STEPS = 50
+TIMEOUT = 20.0
+"""Seconds that one call may take: `gradconform.conformance.plan` says the same, and is not imported for `--help`."""
+MAX_MEMORY = 8192
+"""MiB that one call may allocate."""
+PROGRAM = "gradconform.program"
+"""Where a command keeps the words behind `--`."""
 ROWS = 256
 
 NETWORK_HELP = (
@@ -51,13 +64,30 @@ def cli() -> None:
     \b
     gradconform check                            NumPy and all installed frameworks against each other
     gradconform check my_mlp.py:gradients        your own implementation
+    gradconform check -- ./my_backprop           one in another language
     gradconform check --data iris.csv            on real data, at every step of training
     gradconform trace                            the textbook's quantities, side by side
     gradconform doctor                           what is installed, and what is missing
     """
 
 
-@cli.command()
+class _WithProgram(click.Command):
+    """A command whose arguments behind `--` are a program, with its own options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--" in args:
+            cut = args.index("--")
+            ctx.meta[PROGRAM] = args[cut + 1 :]
+            args = args[:cut]
+            if not ctx.meta[PROGRAM]:
+                raise click.UsageError("expected a program after --, as in: gradconform check -- ./my_backprop", ctx)
+        return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "[-- PROGRAM [ARGUMENT]...]"]
+
+
+@cli.command(cls=_WithProgram)
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @click.option("--network", metavar="NOTATION|FILE", help=NETWORK_HELP)
 @click.option(
@@ -97,8 +127,35 @@ def cli() -> None:
 @click.option(
     "--rows", type=click.IntRange(1), default=ROWS, show_default=True, help="With --data: at most so many samples."
 )
+@click.option(
+    "--isolate", is_flag=True, help="Run each TARGET in a process of its own: whatever it does, the run goes on."
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=TIMEOUT,
+    show_default=True,
+    metavar="SECONDS",
+    help="What one call of a TARGET may take.",
+)
+@click.option(
+    "--max-time",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="After this nothing more is drawn. Default: as long as it takes.",
+)
+@click.option(
+    "--max-memory",
+    type=click.IntRange(1),
+    default=MAX_MEMORY,
+    show_default=True,
+    metavar="MIB",
+    help="What one call of a TARGET may allocate, where the system has such a limit.",
+)
 @click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the machine-readable result here.")
+@click.pass_context
 def check(
+    ctx: click.Context,
     targets: tuple[str, ...],
     network: str | None,
     data: str | None,
@@ -113,17 +170,24 @@ def check(
     learning_rate: float,
     raw: bool,
     rows: int,
+    isolate: bool,
+    timeout: float,
+    max_time: float | None,
+    max_memory: int,
     json_file: str | None,
 ) -> None:
     """Check TARGETs against the reference: every gradient, by how much rounding can explain.
 
     A TARGET is reference, torch, jax, FILE.py:FUNCTION or MODULE:FUNCTION, where the function is
-    gradients(network, parameters, batch) and returns {path: array}. Without one, NumPy and every installed framework
-    are checked.
+    gradients(network, parameters, batch) and returns {path: array}; a class or an object with such a method, or with
+    forward and backward; or, after --, a program of any language that speaks gradconform's protocol. Without one, NumPy
+    and every installed framework are checked.
     """
     from gradconform.conformance import plan as plans
     from gradconform.conformance.terminal import say, write
     from gradconform.conformance.training import read_training
+    from gradconform.notation import parse
+    from gradconform.templates import with_free_widths
 
     if json_file is not None and not Path(json_file).absolute().parent.is_dir():
         raise InvalidInput(f"{json_file}: no such folder")
@@ -131,18 +195,23 @@ def check(
         raise InvalidInput(f"--learning-rate must be a number above 0, got {learning_rate:g}")
     if seed is None:
         seed = CI_SEED if profile == "ci" else int.from_bytes(os.urandom(4), "big")
-    chosen_network = None if network is None else _network(network)
+    chosen_network = None if network is None else _network(network, parse if data is not None else with_free_widths)
+    tell(str(seed))
+    limits = Limits(timeout, max_memory << 20)
     checks = plans.choose_checks(only, exclude)
     chosen_dtypes = plans.choose_dtypes(dtypes) if dtypes else None
     training = None if data is None else read_training(data, chosen_network, learning_rate, raw, rows, seed)
     plan = plans.Plan(
-        _implementations(targets),
+        _implementations(targets, program=ctx.meta.get(PROGRAM, ()), limits=limits, isolate=isolate),
         max_examples=steps if training is not None else (max_examples or PROFILES[profile]),
         seed=seed,
         networks=plans.network_strategy(chosen_network),
         dtypes=chosen_dtypes,
         checks=checks,
         affine=affine,
+        timeout=limits.timeout,
+        max_memory=limits.memory,
+        max_time=max_time,
         command=_again(seed),
     )
     result = _run(plan, training)
@@ -169,8 +238,9 @@ def trace(targets: tuple[str, ...], network: str | None, seed: int, rows: int, d
     from gradconform.conformance import tracing
     from gradconform.conformance.plan import choose_dtypes
     from gradconform.conformance.terminal import say
+    from gradconform.notation import parse
 
-    chosen = tracing.NETWORK if network is None else _network(network)
+    chosen = tracing.NETWORK if network is None else _network(network, parse)
     choose_dtypes([dtype])
     say(tracing.trace_text(chosen, _implementations(targets, missing_is_fine=True), seed, rows, dtype))
 
@@ -184,8 +254,19 @@ def doctor() -> None:
     say(diagnosis())
 
 
-def main() -> None:
-    """Run the command line."""
+cli.add_command(init)
+cli.add_command(layer)
+cli.add_command(compare)
+cli.add_command(protocol)
+
+
+def program() -> None:
+    """Run the command line, and survive a candidate that ends the process."""
+    supervised(sys.argv[1:], main)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command in this process, with the exit code and the one line of every way to fail."""
     # small matrices are faster on one thread, and this process is ours
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Hypothesis keeps what it knows of the interpreter: not in the folder where somebody happens to be
@@ -196,7 +277,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show
     try:
-        cli.main(standalone_mode=False)
+        cli.main(None if arguments is None else list(arguments), standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else error.format_message(), err=True)
         sys.exit(EXIT_USAGE)
@@ -234,12 +315,31 @@ def _fail(message: str, code: int) -> None:
     sys.exit(code)
 
 
-def _implementations(targets: Sequence[str], *, missing_is_fine: bool = False) -> list[Implementation]:
+class Limits(NamedTuple):
+    """What one call may take: seconds and bytes."""
+
+    timeout: float = TIMEOUT
+    memory: int = MAX_MEMORY << 20
+
+
+LIMITS = Limits()
+
+
+def _implementations(
+    targets: Sequence[str],
+    *,
+    missing_is_fine: bool = False,
+    program: Sequence[str] = (),
+    limits: Limits = LIMITS,
+    isolate: bool = False,
+) -> list[Implementation]:
     """Return what is named, or everything installed; what is missing is told on stderr."""
     from gradconform.conformance import implementations
 
-    if targets:
-        return [implementations.resolve(target) for target in dict.fromkeys(targets)]
+    if targets or program:
+        named = list(dict.fromkeys(targets))
+        chosen = [implementations.isolated(n, *limits) if isolate else implementations.resolve(n) for n in named]
+        return chosen + ([implementations.of_command(program, *limits)] if program else [])
     missing = [name for name in implementations.adapter_names() if not implementations.is_installed(name)]
     for name in missing:
         click.echo(
@@ -248,9 +348,8 @@ def _implementations(targets: Sequence[str], *, missing_is_fine: bool = False) -
     return implementations.installed() if missing_is_fine else implementations.everything()
 
 
-def _network(text: str) -> Network:
+def _network(text: str, parse: Callable[[str], Any]) -> Any:
     from gradconform.network import Network
-    from gradconform.notation import parse
 
     path = Path(text)
     if "->" in text or not (path.suffix or path.exists()):

@@ -32,7 +32,7 @@ class Kind(Enum):
     ALIASED = "shares memory with its inputs or with an earlier result"
     STATEFUL = "depends on earlier calls"
     NONDETERMINISTIC = "differs from call to call beyond rounding"
-    CRASHED = "did not return"
+    CRASHED = "crashed"
     TIMEOUT = "took too long"
 
 

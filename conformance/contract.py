@@ -17,6 +17,8 @@ from gradconform.conformance.properties import register
 from gradconform.conformance.relations import relate, shares, single_sample
 from gradconform.conformance.situation import Subject
 
+AGAIN = "the same call again gives something else"
+
 
 @register("repeatable", relation=True)
 def _repeatable(subject: Subject) -> list[Comparison]:
@@ -26,24 +28,27 @@ def _repeatable(subject: Subject) -> list[Comparison]:
     failed = next((entry for entry in comparisons if not entry.passed), None)
     if failed is None:
         return comparisons
-    return [_explained(failed, subject, [first, second, subject.again()])]
+    return [_explained(failed, subject, [first, second, subject.again(), subject.again()])]
 
 
 @register("stateless", relation=True)
 def _stateless(subject: Subject) -> list[Comparison]:
-    """A call with a batch of another size, in between, changes nothing."""
-    if subject.case.batch.rows == 1:
-        return []
+    """Calls with other batches in between, one of another size and one of the same, change nothing."""
     first = subject.actual()
-    subject.again(single_sample(subject.situation, int(np.flatnonzero(shares(subject.case))[0])))
-    comparisons = _held("stateless", subject, first, subject.again())
+    if subject.case.batch.rows > 1:
+        subject.again(
+            single_sample(subject.situation, int(np.flatnonzero(shares(subject.case, subject.case.network.loss))[0]))
+        )
+    comparisons = _held("stateless", subject, first, _after_another(subject))
     failed = next((entry for entry in comparisons if not entry.passed), None)
     if failed is None:
         return comparisons
-    detail = "a call with another batch in between changed the result of the same call: " + _values(
-        failed, [first, subject.again()]
-    )
-    return [replace(failed, kind=Kind.STATEFUL, detail=detail)]
+    results = [first, _after_another(subject), subject.again(), subject.again()]
+    kind, why = Kind.STATEFUL, "calls with other batches in between change it"
+    third, fourth = (result.parameters[failed.path] for result in results[2:])
+    if not np.array_equal(third, fourth, equal_nan=True):
+        kind, why = Kind.NONDETERMINISTIC, AGAIN
+    return [replace(failed, kind=kind, detail=f"{why}: {_values(failed, results)}")]
 
 
 def _held(check: str, subject: Subject, first: Gradients[Any], second: Gradients[Any]) -> list[Comparison]:
@@ -64,22 +69,25 @@ def _explained(failed: Comparison, subject: Subject, results: list[Gradients[Any
     def same(one: Array, other: Array) -> bool:
         return bool(np.all(np.abs(one - other) <= slack))
 
+    def another() -> Array:
+        return np.asarray(_after_another(subject).parameters[failed.path], np.longdouble)
+
     with np.errstate(all="ignore"):
-        if same(arrays[2] - arrays[1], arrays[1] - arrays[0]):
+        # other calls lie between the first and the second
+        clear = bool(np.any(np.abs(arrays[2] - arrays[1]) > 8 * slack))
+        if clear and same(arrays[3] - arrays[2], arrays[2] - arrays[1]):
             why, kind = "every further call adds the same: something is not set to 0 between calls", Kind.STATEFUL
-        elif same(arrays[2], arrays[1]) and not same(_after_another(subject, failed.path), arrays[2]):
+        elif np.array_equal(arrays[3], arrays[2], equal_nan=True) and not same(another(), arrays[3]):
             why, kind = "it changes after a call with another batch: something of that call is used", Kind.STATEFUL
         else:
-            why, kind = "the same call again gives something else", Kind.NONDETERMINISTIC
+            why, kind = AGAIN, Kind.NONDETERMINISTIC
     return replace(failed, kind=kind, detail=f"{why}: {_values(failed, results)}")
 
 
-def _after_another(subject: Subject, path: str) -> Array:
-    """Return a gradient as it is right after a call with another batch."""
-    other = subject.situation.vary("other values", _other_values)
-    if other is not None:
-        subject.again(other)
-    return np.asarray(subject.again().parameters[path], np.longdouble)
+def _after_another(subject: Subject) -> Gradients[Any]:
+    """Return the gradients right after a call with another batch of the same size."""
+    subject.again(subject.situation.vary("other values", _other_values))
+    return subject.again()
 
 
 def _values(failed: Comparison, results: list[Gradients[Any]]) -> str:
@@ -87,7 +95,9 @@ def _values(failed: Comparison, results: list[Gradients[Any]]) -> str:
     index = failed.worst.index if failed.worst is not None else ()
     values = [float(np.asarray(result.parameters[failed.path])[index]) for result in results]
     place = f"[{', '.join(map(str, index))}]" if index else ""
-    return f"{failed.path}{place} was {', then '.join(f'{value:.6g}' for value in values)}"
+    # as many digits as it takes to see that they differ
+    digits = next((digits for digits in (6, 9, 12) if len({f"{value:.{digits}g}" for value in values}) > 1), 17)
+    return f"{failed.path}{place} was {', then '.join(f'{value:.{digits}g}' for value in values)}"
 
 
 def _other_values(case: Case) -> Case:

@@ -13,12 +13,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import DTypeLike
 
+from gradconform.capabilities import Labels
 from gradconform.case import Array, Batch, Case
 from gradconform.conformance.regimes import REGIMES, Numbers
 from gradconform.dtypes import dtype_of
 from gradconform.network import Network
 
-Labels = Literal["integer", "one-hot", "soft"]
 Layout = Literal["C", "F", "strided", "reversed"]
 
 

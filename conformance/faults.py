@@ -1,6 +1,7 @@
-"""Planted faults, by what they get wrong: the loss, a linear layer, an activation, memory. Each is caught in a test.
+"""Planted faults, by what they get wrong: the loss, a linear layer, an activation. Each is caught in a test.
 
-Those of precision, saturation and kinks stand in `gradconform.conformance.inaccuracies`; all are in `FAULTS`.
+Those of precision, saturation and kinks stand in `gradconform.conformance.inaccuracies`, those of state and memory in
+`gradconform.conformance.carelessness`; all are in `FAULTS`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import msgspec
 import numpy as np
 
 from gradconform.case import Array, Batch, Parameters
-from gradconform.conformance.implementations import Compute
+from gradconform.conformance.carelessness import CARELESSNESS
 from gradconform.conformance.inaccuracies import INACCURACIES
 from gradconform.conformance.planting import (
     Fault,
@@ -42,7 +43,7 @@ from gradconform.reference.arithmetic import Plain
 from gradconform.reference.backpropagation import gradients
 from gradconform.reference.layers import Pullback, layer_rule
 
-FAULTS: dict[str, Fault] = {**INACCURACIES}
+FAULTS: dict[str, Fault] = {**INACCURACIES, **CARELESSNESS}
 plant = partial(planted, FAULTS)
 
 
@@ -345,48 +346,15 @@ plant(
 )
 
 
-# Bookkeeping, state, memory.
+# Everything at once.
 
 
-def _accumulating() -> Compute:
-    totals: dict[str, Array] = {}
-
-    def compute(network: Network, parameters: Parameters, batch: Batch) -> dict[str, Array]:
-        found = gradients(network, parameters, batch).parameters
-        for path, array in found.items():
-            old = totals.get(path)
-            totals[path] = array + old if old is not None and old.shape == array.shape else array
-        return {path: totals[path] for path in found}
-
-    return compute
-
-
-def _stale() -> Compute:
-    first: dict[Network, Parameters] = {}
-
-    def compute(network: Network, parameters: Parameters, batch: Batch) -> Found:
-        return gradients(network, first.setdefault(network, parameters), batch)
-
-    return compute
-
-
-def _mutating(network: Network, parameters: Parameters, batch: Batch) -> Found:
-    batch.inputs[...] -= batch.inputs.mean()
-    return gradients(network, parameters, batch)
-
-
-plant("second-call-accumulates", "gradients add up over the calls", _accumulating)
-plant("stale-parameters", "the parameters of the first call are used in later ones", _stale)
-plant("inputs-mutated", "the inputs are normalised in place", lambda: _mutating)
 plant("loss-scale", "a loss scale of 1024 is not divided out", in_parameters(lambda path, array, *_: array * 1024))
 plant(
     "minus-lost",
     "the gradients point uphill and down: the sign is wrong",
     in_parameters(lambda path, array, *_: -array),
 )
-plant("zeros", "all gradients are 0", in_parameters(lambda path, array, *_: np.zeros_like(array)))
-plant("nan", "all gradients are NaN", in_parameters(lambda path, array, *_: np.full_like(array, np.nan)))
-plant("wrong-names", "the gradients have other names", lambda: _renamed)
 plant(
     "other-reduction",
     "the sum where the mean is asked for, in cost and gradients",
@@ -398,7 +366,3 @@ plant(
         )
     ),
 )
-
-
-def _renamed(network: Network, parameters: Parameters, batch: Batch) -> dict[str, Array]:
-    return {f"layer{path}": array for path, array in gradients(network, parameters, batch).parameters.items()}

@@ -12,8 +12,9 @@ from gradconform.case import Case
 from gradconform.conformance.checks import CHECKS
 from gradconform.conformance.compare import Comparison, Factor, Kind
 from gradconform.conformance.examples import Draw, Example
+from gradconform.conformance.expected import key_text
 from gradconform.conformance.implementations import Implementation
-from gradconform.conformance.judge import Judgement, judge
+from gradconform.conformance.judge import UNSTEADY, Judgement, judge
 from gradconform.conformance.results import Finding, spelled
 from gradconform.conformance.situation import Situation
 from gradconform.network import Network
@@ -60,6 +61,10 @@ class Failure:
         return f"{self.implementation.name}   {sentence(self.root)}"
 
 
+WHOLE = {Kind.CRASHED, Kind.TIMEOUT, Kind.MUTATED}
+"""What happens to a call, and to none of its results."""
+
+
 def sentence(root: Comparison) -> str:
     """Return what is wrong, in one sentence."""
     check = CHECKS.get(root.check)
@@ -71,8 +76,12 @@ def sentence(root: Comparison) -> str:
         return f"{root.path} is wrong: {root.worst.ratio:.1e} x what rounding can explain"
     if root.kind is Kind.NONFINITE and root.worst is not None:
         return f"{root.path} is not finite: {root.worst.actual} where {root.worst.expected:.6g} is expected"
-    if root.check == "call":
-        return f"{root.path}: {root.detail}" if root.kind is not Kind.CRASHED else f"raised {root.detail}"
+    if root.kind in WHOLE:
+        return f"{root.kind.value}: {root.detail}"
+    if root.kind in UNSTEADY:
+        return f"{root.path} {root.kind.value}"
+    if root.check == "call" and root.kind is Kind.NAME:
+        return f"{root.path}: {root.detail}"
     return f"{root.path} {root.kind.value}: {root.detail}"
 
 
@@ -90,6 +99,7 @@ def finding_of(failure: Failure, command: str, witnesses: Sequence[Implementatio
         check=root.check,
         kind=root.kind.name,
         path=root.path,
+        key=key_text(case.network, root.check, root.kind.name, root.path),
         sentence=sentence(root),
         dtype=failure.dtype,
         network=case.network,

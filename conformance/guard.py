@@ -8,6 +8,8 @@ using, change global state, fork or return nonsense. Each of these ends as gradi
 from __future__ import annotations
 
 import contextlib
+import faulthandler
+import functools
 import os
 import signal
 import sys
@@ -15,12 +17,14 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
 import numpy as np
 
 from gradconform.case import Array, Batch, Gradients, Parameters
+from gradconform.conformance import supervisor
 from gradconform.conformance.state import kept, warnings_kept
 from gradconform.dtypes import is_floating
 from gradconform.errors import CandidateFailed, first_line
@@ -37,6 +41,9 @@ try:
     import resource
 except ImportError:  # a system without limits
     resource = None  # type: ignore[assignment]
+GRACE = 1.5
+"""How much longer than its time a candidate may take until the process is ended, as a factor and in seconds."""
+HERE = os.path.dirname(__file__)  # noqa: PTH120 - as quick as can be
 
 
 class _TimeIsUp(BaseException):
@@ -53,6 +60,8 @@ class Guard:
 
     timeout: float | None = None
     memory: int | None = None
+    outside: bool = False
+    """Whether what is called is a process of its own, which has these limits itself."""
     changed: set[str] = field(default_factory=set)
     """The global state that it left changed, and that was put back."""
     heard: Counter[str] = field(default_factory=Counter)
@@ -97,8 +106,8 @@ class Guard:
             warnings_kept(self._hear, self.changed.add),
             contextlib.redirect_stdout(_Aside(self, sys.stderr)),
             _descriptors_kept(),
-            _limited_memory(self.memory),
-            _limited_time(self.timeout),
+            _limited_memory(None if self.outside else self.memory),
+            _limited_time(None if self.outside else self.timeout),
         ):
             yield
 
@@ -124,6 +133,7 @@ class Guard:
                 _arrays(found.deltas, "deltas", "delta {}", batch, raw),
                 _arrays(found.outputs, "outputs", "output {}", batch, raw),
                 captured,
+                _arrays(found.slack, "slack", "slack of {}", batch, {}),
             )
 
         return run(result, "what was returned"), raw
@@ -200,7 +210,8 @@ def _crashed(error: BaseException) -> CandidateFailed:
 def _place(error: BaseException) -> str:
     """Return the line that raised in the candidate's own file: the innermost there."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+    # what is between the guard and the candidate is ours
+    while trace is not None and os.path.dirname(trace.tb_frame.f_code.co_filename) == HERE:  # noqa: PTH120
         trace = trace.tb_next
     if trace is None:
         return ""
@@ -295,16 +306,21 @@ def _limited_memory(limit: int | None) -> Iterator[None]:
 
 def _in_use() -> int:
     """Return the bytes of data that the process has: what RLIMIT_DATA limits."""
-    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - as quick as can be, at every call
-        return int(file.read().split()[5]) * resource.getpagesize()
+    return int(Path("/proc/self/statm").read_text("ascii").split()[5]) * resource.getpagesize()
+
+
+@functools.cache
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w", encoding="ascii")
 
 
 _signalled = threading.Event()
+_listening = threading.Event()
 
 
 def _interrupted() -> bool:
     """Return whether the user may have asked for the end of the run: whether it was not surely the candidate."""
-    return _signalled.is_set() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    return _signalled.is_set() or not _listening.is_set()
 
 
 @contextlib.contextmanager
@@ -324,18 +340,24 @@ def _limited_time(limit: float | None) -> Iterator[None]:
 
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     timed = limit is not None and hasattr(signal, "setitimer")
+    if limit is not None and supervisor.watched():
+        # a loop in C hears no signal: after that the process ends, and the run is made again
+        faulthandler.dump_traceback_later(GRACE + GRACE * limit, exit=True, file=_nowhere())
     if ours:
         signal.signal(signal.SIGINT, on_interrupt)
+        _listening.set()
     if timed and limit is not None:
         earlier = signal.signal(signal.SIGALRM, on_alarm)
         signal.setitimer(signal.ITIMER_REAL, limit, REPEAT)
     try:
         yield
     finally:
+        faulthandler.cancel_dump_traceback_later()
         if timed:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, earlier)
         if ours:
+            _listening.clear()
             signal.signal(signal.SIGINT, signal.default_int_handler)
     if _signalled.is_set():
         raise KeyboardInterrupt

@@ -8,30 +8,48 @@ import importlib
 import importlib.metadata
 import importlib.util
 import pkgutil
+import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from types import ModuleType
+from typing import Any, TypeVar
+
+import msgspec
 
 import gradconform.adapters
-from gradconform.adapters.deviations import described
+from gradconform.adapters.process import STARTUP, TIMEOUT, ProcessClient
+from gradconform.capabilities import ARITHMETICS, CONVENTIONS, EVERYTHING, Capabilities, Labels
 from gradconform.case import Array, Batch, Gradients, Parameters
-from gradconform.conformance.examples import Labels
+from gradconform.conformance.candidates import Compute, compute_of, declared_by, of_module
+from gradconform.conformance.conventions import adapted, described
 from gradconform.conformance.guard import Guard
 from gradconform.dtypes import DTYPES
-from gradconform.errors import InvalidInput, NotInstalled, Unsupported, first_line
+from gradconform.errors import CandidateFailed, InvalidInput, NotInstalled, Unsupported, first_line
 from gradconform.network import Network
-from gradconform.reference.precision import ARITHMETICS
+
+__all__ = [
+    "Compute",
+    "Implementation",
+    "adapter",
+    "adapter_names",
+    "everything",
+    "installed",
+    "is_installed",
+    "isolated",
+    "of",
+    "of_command",
+    "reference",
+    "resolve",
+]
 
 CHECKED_DTYPES = ("float64", "float32")
 """What an implementation is checked in by default, of the dtypes that it declares."""
-LABELS: tuple[Labels, ...] = get_args(Labels)
 REFERENCE = "reference"
 ENTRY_POINTS = "gradconform.adapters"
 
 Word = TypeVar("Word", bound=str)
-Compute = Callable[[Network, Parameters, Batch], Any]
 
 
 @dataclass(frozen=True)
@@ -39,32 +57,49 @@ class Implementation:
     """Something that computes gradients, under the name by which the user knows it.
 
     `gradients(network, parameters, batch)` returns `{path: array}` or `gradconform.Gradients`, and raises
-    `NotImplementedError` for what it does not support. What it declares is all that is drawn for it: the `dtypes` in
-    which it is checked, of all those `supported`, unless others are asked for; the kinds of `labels` that its cross
-    entropies take, whether they take `class_weights`, and whether it takes arrays in any memory order (`layouts`).
-    `conventions` names the adapter whose documented deviations it shares. `arithmetic` is the rounding model of
-    `gradconform.reference.precision` that its kernels obey: `any` where nothing is known of them.
+    `NotImplementedError` for what it does not support. What its `capabilities` declare is all that is drawn for it and
+    handed to it: the dtypes in which it is checked, of all those `supported`, unless others are asked for, and all
+    the rest. `guard` holds the calls of what is not ours: within limits, and without a trace.
     """
 
     name: str
     gradients: Compute
     version: str | None = None
-    dtypes: tuple[str, ...] = CHECKED_DTYPES
+    capabilities: Capabilities = EVERYTHING
     supported: tuple[str, ...] = DTYPES
-    labels: tuple[Labels, ...] = LABELS
-    class_weights: bool = True
-    layouts: bool = True
-    conventions: str | None = None
-    arithmetic: str = "any"
-    guard: Guard = field(default_factory=Guard, compare=False)
-    """What calls it: the limits of a call, and what was noticed of it."""
     kinks: dict[str, float] = field(default_factory=dict, compare=False)
     """What was found out: the share of the right-sided derivative that is taken at exactly 0, by the layer's name."""
+    guard: Guard = field(default_factory=Guard, compare=False)
 
     @property
     def title(self) -> str:
         """Name and version."""
         return f"{self.name} {self.version}" if self.version else self.name
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """The dtypes in which it is checked where no others are asked for."""
+        return self.capabilities.dtypes
+
+    @property
+    def labels(self) -> tuple[Labels, ...]:
+        """The kinds of labels that its cross entropies take."""
+        return self.capabilities.labels
+
+    @property
+    def class_weights(self) -> bool:
+        """Whether its cross entropies take class weights."""
+        return self.capabilities.class_weights
+
+    @property
+    def layouts(self) -> bool:
+        """Whether it takes arrays in any memory order."""
+        return self.capabilities.layouts
+
+    @property
+    def arithmetic(self) -> str:
+        """The rounding model of `gradconform.reference.precision` that its kernels obey."""
+        return self.capabilities.arithmetic
 
     def asked(self, dtypes: Sequence[str] | None) -> Sequence[str]:
         """Return the dtypes in which to check: those asked for that are supported, else those it declares."""
@@ -72,12 +107,14 @@ class Implementation:
 
     def described(self, network: Network) -> Network:
         """Return the network that the implementation computes by its documented design."""
-        return described(self.conventions or self.name, network)
+        return described(self.capabilities.conventions or (self.name,), network)
 
 
 def adapter_names() -> list[str]:
     """Return the names of all adapters, their frameworks installed or not."""
-    modules = {module.name for module in pkgutil.iter_modules(gradconform.adapters.__path__)} - {"deviations"}
+    modules = {module.name for module in pkgutil.iter_modules(gradconform.adapters.__path__)}
+    # an adapter shares its name with the extra that installs its framework; other modules serve it
+    modules &= set(importlib.metadata.metadata("gradconform").get_all("Provides-Extra") or ())
     others = {point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
     # torch must be imported before jax, whose libraries it otherwise finds loaded
     return sorted(modules | others, key=lambda name: (name != "torch", name))
@@ -115,19 +152,25 @@ def adapter(name: str) -> Implementation:
     version = module.version() if hasattr(module, "version") else None
     declared = _declared(name, module, "DTYPES", DTYPES, default=CHECKED_DTYPES)
     checked = [dtype for dtype in declared if dtype in CHECKED_DTYPES]
-    arithmetic = _arithmetic(name, module, "ARITHMETIC")
-    return Implementation(
-        name, module.gradients, version, tuple(checked or declared), tuple(declared), arithmetic=arithmetic
+    arithmetic = _declared(name, module, "ARITHMETIC", ARITHMETICS, default=("any",))[0]
+    default = msgspec.structs.replace(
+        EVERYTHING,
+        dtypes=tuple(checked or declared),
+        arithmetic=arithmetic,
+        conventions=(name,) if name in CONVENTIONS else (),
     )
+    if name not in points:
+        return Implementation(name, module.gradients, version, default, tuple(declared))
+    own = declared_by(module, name, default)
+    return Implementation(name, adapted(compute_of(module, name), own), version, own, tuple(declared), guard=Guard())
 
 
 def reference() -> Implementation:
     """Return the NumPy reference as an implementation like any other."""
     import numpy as np
 
-    return Implementation(
-        REFERENCE, _reference_gradients, f"numpy {np.__version__}", supported=CHECKED_DTYPES, arithmetic="numpy"
-    )
+    capabilities = msgspec.structs.replace(EVERYTHING, arithmetic="numpy")
+    return Implementation(REFERENCE, _reference_gradients, f"numpy {np.__version__}", capabilities, CHECKED_DTYPES)
 
 
 def _reference_gradients(network: Network, parameters: Parameters, batch: Batch) -> Gradients[Array]:
@@ -154,6 +197,8 @@ def everything() -> list[Implementation]:
 def resolve(target: str) -> Implementation:
     """Return what the user calls `target`: `reference`, an adapter, `file.py:object` or `package.module:object`.
 
+    A file or module alone will do if it has a function `gradients`.
+
     Raises `InvalidInput` or `NotInstalled`, one line that names the target.
     """
     if target == REFERENCE:
@@ -162,7 +207,12 @@ def resolve(target: str) -> Implementation:
         return adapter(target)
     place, colon, name = target.rpartition(":")
     if target.endswith(".py") and Path(target).is_file():
-        raise InvalidInput(f"target {target!r}: which function? Write it as {target}:gradients")
+        module = _load_file(target)
+        if not hasattr(module, "gradients"):
+            raise InvalidInput(f"target {target!r}: which function? Write it as {target}:gradients")
+        return of(module, target)
+    if not colon and _is_module(target) and hasattr(module := _load_module(target, target), "gradients"):
+        return of(module, target)
     if not colon or not place or not name:
         known = ", ".join([REFERENCE, *adapter_names()])
         raise InvalidInput(f"target {target!r}: expected {known}, FILE.py:FUNCTION or MODULE:FUNCTION")
@@ -175,30 +225,67 @@ def resolve(target: str) -> Implementation:
 
 
 def of(candidate: object, name: str | None = None) -> Implementation:
-    """Return a function, or an object with a `gradients` method, as an implementation.
+    """Return a candidate as an implementation: a function, or a module or an object with `gradients`, or with
+    `forward` and `backward`; or a class of such objects, which is built once, or once for each network.
 
-    Its attributes `dtypes`, `labels`, `class_weights`, `layouts` and `conventions` declare what it supports. Without
-    them that is float64 and integer labels without class weights, in C order, as a network written by hand has them.
-    `arithmetic` declares how it rounds. Raises `InvalidInput` for what is no function, and for an unknown word.
+    Its `capabilities`, as `gradconform.supports` sets them, or its attributes of the names of their fields declare
+    what it takes. Without them that is float64 and integer labels without class weights, in C order, as a network
+    written by hand has them. Raises `InvalidInput` for what is no candidate, and for an unknown word.
     """
     if isinstance(candidate, Implementation):
         return candidate
     if isinstance(candidate, str):
         return resolve(candidate)
-    compute = getattr(candidate, "gradients", candidate)
     name = name or str(getattr(candidate, "__name__", type(candidate).__name__))
-    if not callable(compute):
-        raise InvalidInput(f"target {name!r}: expected a function gradients(network, parameters, batch)")
+    from gradconform.conformance.operation import PAIR, kind_of
+
+    kind = kind_of(candidate)
+    if kind not in {None, PAIR}:
+        raise InvalidInput(f"target {name!r} is {kind}: check it alone, with: gradconform layer {name}")
+    if isinstance(candidate, ModuleType) and hasattr(candidate, "gradients"):
+        compute, capabilities = of_module(candidate, name)
+    else:
+        compute, capabilities = compute_of(candidate, name), declared_by(candidate, name)
+    return Implementation(name, adapted(compute, capabilities), capabilities=capabilities, guard=Guard())
+
+
+def of_command(
+    command: Sequence[str],
+    timeout: float | None = TIMEOUT,
+    memory: int | None = None,
+    *,
+    startup: float = STARTUP,
+    name: str | None = None,
+    isolated: bool = False,
+) -> Implementation:
+    """Return a program of any language that speaks the protocol of `gradconform.adapters.process`; it is started.
+
+    `timeout`: seconds that a call may take, None: as long as it takes; `startup`: seconds until it must have answered;
+    `memory`: bytes that it may have. What it takes is what it declares in its first answer. `isolated`: it is a target
+    of our own in another process, which hands over single samples and transposed weights itself.
+
+    Raises `InvalidInput` for no command, for what the program declares that is unknown, and where it does not start.
+    """
+    client = ProcessClient(command, timeout=timeout, startup=startup, memory=memory)
+    name = name or shlex.join(command)
+    try:
+        capabilities = client.capabilities
+    except CandidateFailed as failure:
+        raise InvalidInput(f"{name}: {failure.detail}") from None
     return Implementation(
         name,
-        compute,
-        dtypes=tuple(_declared(name, candidate, "dtypes", DTYPES, default=DTYPES[:1])),
-        labels=tuple(_declared(name, candidate, "labels", LABELS, default=LABELS[:1])),
-        class_weights=bool(getattr(candidate, "class_weights", False)),
-        layouts=bool(getattr(candidate, "layouts", False)),
-        conventions=getattr(candidate, "conventions", None),
-        arithmetic=_arithmetic(name, candidate, "arithmetic"),
+        client.gradients if isolated else adapted(client.gradients, capabilities),
+        client.started.version,
+        capabilities,
+        supported=DTYPES if isolated else capabilities.dtypes,
+        guard=Guard(outside=True),
     )
+
+
+def isolated(target: str, timeout: float | None = TIMEOUT, memory: int | None = None) -> Implementation:
+    """Return the target in a Python process of its own; raises what `resolve` and `of_command` raise."""
+    command = [sys.executable, "-m", "gradconform.conformance.serve", target]
+    return of_command(command, timeout=timeout, memory=memory, name=target, isolated=True)
 
 
 def _declared(
@@ -211,14 +298,6 @@ def _declared(
         if word not in known:
             raise InvalidInput(f"target {target!r}: {attribute} declares {word!r}; known: {', '.join(known)}")
     return [word for word in known if word in words]
-
-
-def _arithmetic(target: str, candidate: object, attribute: str) -> str:
-    """Return the rounding model that a candidate declares: by default the one that allows for all."""
-    word = getattr(candidate, attribute, "any")
-    if word not in ARITHMETICS:
-        raise InvalidInput(f"target {target!r}: {attribute} declares {word!r}; known: {', '.join(ARITHMETICS)}")
-    return str(word)
 
 
 def _load_file(place: str) -> Any:
@@ -245,6 +324,15 @@ def _load_module(place: str, target: str) -> Any:
             return importlib.import_module(place)
     except (Exception, SystemExit) as error:
         raise InvalidInput(f"target {target!r}: {type(error).__name__}: {first_line(error)}") from error
+
+
+def _is_module(name: str) -> bool:
+    """Return whether a module of this name can be found; nothing is imported but the packages around it."""
+    try:
+        with _importable(Path.cwd()):
+            return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError, AttributeError):
+        return False
 
 
 @contextlib.contextmanager

@@ -49,7 +49,9 @@ def judge(
                 continue
             if check.relation:
                 require_shapes(subject.case, subject.actual())
-            judgement.comparisons += check.run(subject)
+                judgement.comparisons += _related(check, subject)
+            else:
+                judgement.comparisons += check.run(subject)
         if _may_be_unsteady(judgement, checks):
             judgement.comparisons += [entry for entry in CHECKS["repeatable"].run(subject) if not entry.passed]
         judgement.views = subject.taken
@@ -58,6 +60,14 @@ def judge(
     except NotImplementedError as error:
         judgement.unsupported = first_line(error) or "it raised NotImplementedError"
     return judgement
+
+
+def _related(check: Check, subject: Subject) -> list[Comparison]:
+    """Return the comparisons of a relation: none where a variation of the case is not supported."""
+    try:
+        return check.run(subject)
+    except NotImplementedError:
+        return []
 
 
 def _may_be_unsteady(judgement: Judgement, checks: Sequence[Check]) -> bool:
@@ -69,6 +79,8 @@ def _may_be_unsteady(judgement: Judgement, checks: Sequence[Check]) -> bool:
 
 def key_of(implementation: Implementation, network: Network, root: Comparison) -> tuple[str, ...]:
     """Return what makes two failures the same bug: who, which check, which kind, which parameter of which layer."""
+    if root.kind in UNSTEADY:
+        return (implementation.name, "repeatable")
     place, _, name = root.path.rpartition(".")
     if place.isdecimal() and int(place) < len(network.layers):
         name = f"{type(network.layers[int(place)]).__name__}.{name}"

@@ -58,7 +58,7 @@ def finding_text(finding: Finding) -> str:
         say("right", ", ".join(finding.right))
     if finding.agreeing or finding.disagreeing:
         say("votes", _votes(finding))
-    say("check", finding.check)
+    say("check", finding.key or finding.check)
     if finding.command:
         # not wrapped: a command is copied as one line
         lines.append(f"  {'again':<{LABEL - 2}}{finding.command}")

@@ -9,17 +9,20 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis import strategies as st
 
-from gradconform.conformance import implementations as known
+from gradconform.capabilities import combined
 from gradconform.conformance.checks import CHECKS, Check
 from gradconform.conformance.examples import Example
+from gradconform.conformance.expected import Expectations
 from gradconform.conformance.implementations import Implementation
-from gradconform.conformance.strategies import examples
+from gradconform.conformance.strategies import declared_examples, templates
 from gradconform.dtypes import DTYPES
 from gradconform.errors import InvalidInput
 from gradconform.network import Network
-from gradconform.notation import parse
+from gradconform.templates import Template, parse_template
 
 MAX_EXAMPLES = 100
+TIMEOUT = 20.0
+"""Seconds that one call of a candidate may take."""
 SHRINK_SECONDS = 30.0
 """How long all failures of a run together are made smaller."""
 CHUNK = 10
@@ -31,7 +34,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass
 class Plan:
-    """What a run is to do. `notify` is called with each finding's first failing case, before it is shrunk."""
+    """What a run is to do. `notify` is called with each finding's first failing case, before it is shrunk.
+
+    `timeout`: seconds a call may take; `max_memory`: bytes it may allocate; `max_time`: seconds until nothing more is
+    drawn. None: no limit.
+    """
 
     implementations: Sequence[Implementation]
     max_examples: int = MAX_EXAMPLES
@@ -41,17 +48,19 @@ class Plan:
     checks: Sequence[Check] = field(default_factory=lambda: list(CHECKS.values()))
     affine: bool = False
     witnesses: bool = True
+    timeout: float | None = TIMEOUT
+    max_memory: int | None = None
+    max_time: float | None = None
     shrink_seconds: float = SHRINK_SECONDS
+    expected: Expectations = field(default_factory=Expectations)
     command: str = ""
     progress: Progress = lambda done, total: None
     notify: Callable[[str], None] = lambda line: None
 
     def examples(self) -> st.SearchStrategy[Example]:
-        """Return the strategy of what every implementation says that it takes."""
-        labels = [kind for kind in known.LABELS if all(kind in entry.labels for entry in self.implementations)]
-        weights = all(entry.class_weights for entry in self.implementations)
-        layouts = all(entry.layouts for entry in self.implementations)
-        return examples(self.networks, labels=labels or known.LABELS[:1], class_weights=weights, layouts=layouts)
+        """Return the strategy of what all implementations declare, or any of them, where they share nothing."""
+        shared = combined([entry.capabilities for entry in self.implementations])
+        return declared_examples(shared, self.networks)
 
     def dtypes_of(self, implementation: Implementation) -> Sequence[str]:
         """Return the dtypes in which an implementation is checked."""
@@ -63,7 +72,7 @@ class Enough(Exception):
 
 
 def network_strategy(networks: Networks | None) -> st.SearchStrategy[Network] | None:
-    """Return a strategy of the given networks; None for all that the vocabulary has."""
+    """Return a strategy of the given networks, in notation with `*` for a free width; None for what is declared."""
     if networks is None or isinstance(networks, st.SearchStrategy):
         return networks
     if not isinstance(networks, Network | str | Iterable):
@@ -74,7 +83,10 @@ def network_strategy(networks: Networks | None) -> st.SearchStrategy[Network] | 
     for network in several:
         if not isinstance(network, Network | str):
             raise InvalidInput(f"networks: expected networks or notation, got {network!r}")
-    return st.sampled_from([parse(network) if isinstance(network, str) else network for network in several])
+    chosen = [parse_template(network) if isinstance(network, str) else Template("", network, ()) for network in several]
+    if not any(template.free for template in chosen):
+        return st.sampled_from([template.network for template in chosen])
+    return st.one_of(*map(templates, chosen))
 
 
 def choose_checks(only: Sequence[str], exclude: Sequence[str]) -> list[Check]:

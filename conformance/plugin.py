@@ -29,6 +29,7 @@ class Options:
 
     targets: list[str] = field(default_factory=list)
     dtypes: list[str] = field(default_factory=list)
+    network: str | None = None
     max_examples: int = MAX_EXAMPLES
 
 
@@ -50,6 +51,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="float64, float32, bfloat16, float16; default: what each declares",
     )
     group.addoption(
+        "--gradconform-network",
+        metavar="NOTATION",
+        help="one network instead of all kinds, as in '4 -> Dense(8) -> Tanh -> Dense(3), SoftmaxCrossEntropy'",
+    )
+    group.addoption(
         "--gradconform-max-examples",
         type=int,
         metavar="N",
@@ -61,6 +67,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Take the options over."""
     asked.targets = _words(config.getoption("gradconform_implementations"))
     asked.dtypes = _words(config.getoption("gradconform_dtypes"))
+    asked.network = config.getoption("gradconform_network")
     asked.max_examples = config.getoption("gradconform_max_examples") or MAX_EXAMPLES
     config.stash[_counted] = Counter()
     config.pluginmanager.register(_Summary(config), "gradconform-summary")
@@ -78,6 +85,23 @@ def gradconform_counts(request: pytest.FixtureRequest) -> Iterator[Counter[str]]
         if not judged:
             why = "the implementation supports none of the networks that were drawn"
         pytest.fail(f"nothing was compared: {why}", pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Add what an item of `gradconform.conformance_tests` compared to the summary. One that does not call it fails."""
+    parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    check: Any = parameters.get("check")
+    if not isinstance(getattr(check, "counts", None), Counter) or not hasattr(check, "called"):
+        return (yield)
+    check.called = False
+    try:
+        result = yield
+    finally:
+        item.user_properties.append((COUNTS, dict(check.counts)))
+    if not check.called and "gradconform_counts" not in getattr(item, "fixturenames", ()):
+        pytest.fail("nothing was compared: the test does not call check()", pytrace=False)
+    return result
 
 
 @pytest.hookimpl(wrapper=True)

@@ -17,7 +17,7 @@ from gradconform.conformance.compare import Comparison, Kind, compare_array, com
 from gradconform.conformance.properties import register
 from gradconform.conformance.situation import Situation, Subject
 from gradconform.layers import Dense
-from gradconform.losses import SoftmaxCrossEntropy
+from gradconform.losses import LossRecord, SoftmaxCrossEntropy
 from gradconform.reference.bounded import Bounded
 
 
@@ -77,7 +77,7 @@ def _sum_of_samples(subject: Subject) -> list[Comparison]:
     rows = case.batch.rows
     if rows == 1:
         return []
-    counted = shares(case)
+    counted = shares(case, subject.implementation.described(case.network).loss)
     total = {path: np.zeros(shape, np.longdouble) for path, shape in case.network.parameters().items()}
     slack = {path: np.zeros(shape) for path, shape in case.network.parameters().items()}
     for row in np.flatnonzero(counted):
@@ -92,6 +92,17 @@ def _sum_of_samples(subject: Subject) -> list[Comparison]:
             slack[path] = slack[path] + float(counted[row]) * bounds[path].error + own
     actual, expected = subject.actual().parameters, subject.expected().parameters
     return [relate("sum-of-samples", path, actual[path], total[path], expected[path], slack[path]) for path in total]
+
+
+@register("sample-twice", relation=True)
+def _sample_twice(subject: Subject) -> list[Comparison]:
+    """A single sample that stands twice in a batch gives the same mean, and twice the sum."""
+    case = subject.case
+    if case.batch.rows > 1:
+        return []
+    varied = subject.situation.vary("twice", partial(take, np.zeros(2, np.int64)))
+    factor = 1 if subject.implementation.described(case.network).loss.averages else 2
+    return _same("sample-twice", subject, varied, lambda path, gradient: factor * gradient, factor)
 
 
 @register("cotangent-linearity", relation=True)
@@ -175,19 +186,23 @@ def relate(
         related = Bounded(np.asarray(other, bound.value.dtype), error, bound.m)
         # what is not finite on both sides is the agreement checks' business
         related.error = np.where(np.isfinite(wide) & np.isfinite(related.value), related.error, np.inf)
-    return compare_values(check, path, related, wide)
+    # by what constant they differ says nothing of a formula
+    return replace(compare_values(check, path, related, wide), factor=None)
 
 
-def shares(case: Case) -> Array:
-    """Return by how much each single sample's gradient counts in the batch's: 0 for ignored samples."""
-    loss, batch = case.network.loss, case.batch
+def shares(case: Case, loss: LossRecord) -> Array:
+    """Return by how much each single sample's gradient counts in the batch's: 0 for ignored samples.
+
+    `loss`: the one that is computed, which may not be the network's own.
+    """
+    batch = case.batch
     counts = np.ones(batch.rows, np.longdouble)
     if batch.targets.ndim == 1:
         counts[batch.targets == getattr(loss, "ignore_index", None)] = 0
-        if batch.class_weights is not None and loss.reduction == "mean":
+        if batch.class_weights is not None and loss.averages:
             kept = counts > 0
             counts[kept] = batch.class_weights[batch.targets[kept]]
-    return counts / counts.sum() if loss.reduction == "mean" else counts
+    return counts / counts.sum() if loss.averages else counts
 
 
 def _permute_classes(case: Case, dense: int, order: Array) -> Case:

@@ -102,6 +102,8 @@ class Finding(msgspec.Struct, kw_only=True):
     check: str
     kind: str
     path: str
+    key: str = ""
+    """What names this failure, and failures like it, among those that are expected."""
     sentence: str
     dtype: str
     network: Network

@@ -9,6 +9,7 @@ from dataclasses import replace
 from hypothesis import Phase
 from hypothesis.errors import Flaky
 
+from gradconform.conformance.compare import Kind
 from gradconform.conformance.examples import Example
 from gradconform.conformance.findings import Failure, Origin
 from gradconform.conformance.judge import Judgement, judge, key_of
@@ -24,8 +25,11 @@ def shrink(plan: Plan, failure: Failure, until: float) -> Failure:
 
     `until`: the `time.monotonic()` after which nothing more is tried.
     """
-    if time.monotonic() >= until:
+    left = until - time.monotonic()
+    if left <= 0 or failure.root.kind is Kind.TIMEOUT:
         return failure
+    guard = failure.implementation.guard
+    guard.timeout = left if guard.timeout is None else min(guard.timeout, left)
     if failure.origin is None:
         return _shrink_rows(plan, failure, until)
     return _shrink_example(plan, failure, failure.origin, until)

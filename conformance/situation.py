@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from gradconform.case import Case, Gradients
+from gradconform.conformance.candidates import allowing
 from gradconform.conformance.compare import Comparison, Kind
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.looks import View, views
-from gradconform.errors import CandidateFailed
+from gradconform.errors import CandidateFailed, Unsupported
 from gradconform.network import Network
 from gradconform.reference.bounds import Expected, expected
 
@@ -76,7 +78,8 @@ class Subject:
 
     def expected(self, situation: Situation | None = None) -> Gradients[Any]:
         """Return the bounded gradients of the case or of a variation."""
-        return (situation or self.situation).expected(self.implementation).gradients
+        gradients = (situation or self.situation).expected(self.implementation).gradients
+        return allowing(gradients, self.actual(situation))
 
     @property
     def views(self) -> list[View]:
@@ -85,9 +88,9 @@ class Subject:
             implementation, situation = self.implementation, self.situation
 
             def evaluate(**options: Any) -> Expected:
-                if any(value is not None for value in options.values()):
-                    return situation.evaluate(implementation, **options)
-                return situation.expected(implementation)
+                given = any(value is not None for value in options.values())
+                found = situation.evaluate(implementation, **options) if given else situation.expected(implementation)
+                return replace(found, gradients=allowing(found.gradients, self.actual()))
 
             self.taken = views(self.case, self.actual(), evaluate, implementation.kinks)
         return self.taken
@@ -114,6 +117,9 @@ class Subject:
 
     def _call(self, case: Case) -> Gradients[Any]:
         implementation = self.implementation
+        lacking = implementation.capabilities.lacks(case.network, case.batch)
+        if lacking is not None:
+            raise Unsupported(lacking)
         try:
             return implementation.guard.call(implementation.gradients, case.network, case.parameters, case.batch)
         except CandidateFailed as failure:

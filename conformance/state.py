@@ -108,6 +108,11 @@ def kept(changed: Callable[[str], object], state: Sequence[Global] = GLOBALS) ->
 def warnings_kept(heard: Callable[[str], object], changed: Callable[[str], object]) -> Iterator[None]:
     """Collect the warnings of the block, one line each, instead of printing them; put the filters back after it."""
     with warnings.catch_warnings(record=True) as recorded:
+        # whatever the process says to do with warnings, such as to raise them: they are collected
+        warnings.resetwarnings()
+        warnings.simplefilter("ignore")
+        for category in (RuntimeWarning, UserWarning):
+            warnings.simplefilter("always", category)
         filters = list(warnings.filters)
         try:
             yield

@@ -20,6 +20,7 @@ FOLDERS = {
     "gradconform.reference": ROOT / "reference",
     "gradconform.adapters": ROOT / "adapters",
     "gradconform.conformance": ROOT / "conformance",
+    "gradconform.examples": ROOT / "examples",
 }
 PARTS = ("gradconform.reference", "gradconform.adapters", "gradconform.conformance")
 BARE = ("reference", "adapters", "conformance")
@@ -92,7 +93,7 @@ def forbidden(module, name):
         others = [framework for framework in FRAMEWORKS if module != f"gradconform.adapters.{framework}"]
         adapters = [f"gradconform.adapters.{framework}" for framework in others]
         return inside(name, *others, *adapters, "gradconform.reference", "gradconform.conformance")
-    if inside(module, "gradconform.conformance"):
+    if inside(module, "gradconform.conformance", "gradconform.examples"):
         return False
     return inside(name, *PARTS, *FRAMEWORKS)
 

@@ -20,7 +20,7 @@ LAYERS = [
     "Softmax",
     "Dense(2, bias=False)",
 ]
-REDUCTIONS = ["mean", "sum", "none"]
+REDUCTIONS = ["mean", "sum", "none", "batchmean"]
 LOSSES = [
     "Sigmoid, BinaryCrossEntropy(reduction={})",
     "LeakyReLU(slope=0.5), SigmoidCrossEntropy(reduction={})",
@@ -52,6 +52,21 @@ def test_on_every_layer(agree, draw, layer):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_on_every_loss(agree, draw, loss, reduction):
     agree(draw(f"3 -> {loss.format(reduction)}"))
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("loss", [*LOSSES, "LeakyReLU(slope=0.5), SoftmaxCrossEntropy(reduction={})"])
+def test_on_every_loss_with_a_scale(agree, draw, loss, reduction):
+    whole, scaled = (draw(f"3 -> {loss.format(f'{reduction}{scale}')}") for scale in ("", ", scale=0.3"))
+    before, after = agree(whole), agree(scaled)
+    np.testing.assert_allclose(after["input"], 0.3 * before["input"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("loss", ["Softmax, CrossEntropy", "Sigmoid, BinaryCrossEntropy"])
+def test_on_clipped_probabilities(agree, draw, loss, reduction):
+    found = agree(draw(f"3 -> {loss}(reduction={reduction}, clip=0.3)"))
+    assert (found["input"] == 0).any()
 
 
 @pytest.mark.parametrize("labels", [True, False])

@@ -22,7 +22,7 @@ from gradconform.reference.backpropagation import gradients
 
 AGREEMENT = ["outputs", "loss", "output-delta", "deltas", "parameters", "input"]
 RELATIONS = [
-    "delta-rows", "batch-permutation", "class-permutation", "sum-of-samples", "cotangent-linearity",
+    "delta-rows", "batch-permutation", "class-permutation", "sum-of-samples", "sample-twice", "cotangent-linearity",
     "repeatable", "stateless",
 ]  # fmt: skip
 

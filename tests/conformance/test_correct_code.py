@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from gradconform import Gradients
 from gradconform.adapters.deviations import described
+from gradconform.capabilities import EVERYTHING
 from gradconform.conformance.engine import run
 from gradconform.conformance.implementations import Implementation, reference
 from gradconform.conformance.plan import Plan, network_strategy
@@ -17,7 +19,7 @@ from gradconform.reference.losses import cost
 
 
 def left_alone(function, max_examples=24, networks=None, **options):
-    implementation = Implementation("right", function, **options)
+    implementation = Implementation("right", function, capabilities=structs.replace(EVERYTHING, **options))
     chosen = network_strategy(networks)
     result = run(
         Plan([implementation], max_examples=max_examples, seed=4, networks=chosen, witnesses=False, shrink_seconds=0)

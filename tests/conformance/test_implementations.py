@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import importlib.util
+import shlex
 import sys
 import types
 
@@ -18,12 +19,40 @@ from gradconform.case import Batch, Case
 from gradconform.conformance import implementations
 from gradconform.conformance.checks import CHECKS
 from gradconform.conformance.examples import Draw, Example
-from gradconform.conformance.implementations import Implementation, adapter_names, installed, is_installed, of, resolve
+from gradconform.conformance.implementations import (
+    Implementation,
+    adapter_names,
+    installed,
+    is_installed,
+    of,
+    of_command,
+    resolve,
+)
 from gradconform.conformance.judge import judge
 from gradconform.conformance.situation import Situation
 from gradconform.reference.backpropagation import gradients
 
 FUNCTION = "def gradients(network, parameters, batch):\n    return {'0.weight': 1}\n"
+
+
+PROGRAM = """
+import json, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    if message["type"] == "start":
+        declared = {"dtypes": ["float32"]}
+        answer = {"type": "started", "protocol": 1, "name": "p", "version": "7", "capabilities": declared}
+    elif message["type"] == "run":
+        answer = {"type": "skipped", "id": message["id"], "reason": "not today"}
+    else:
+        break
+    print(json.dumps(answer), flush=True)
+"""
+
+
+def parts_of_a_case():
+    parameters = {"0.weight": np.ones((1, 1), np.float32), "0.bias": np.ones(1, np.float32)}
+    return parameters, Batch(np.ones((1, 1), np.float32), np.ones((1, 1), np.float32))
 
 
 @pytest.fixture
@@ -135,7 +164,8 @@ def test_an_unknown_target():
 
 
 def test_a_file_without_a_function(file):
-    assert refused(file(FUNCTION)) == "target 'mine.py': which function? Write it as mine.py:gradients"
+    content = FUNCTION.replace("gradients", "backprop")
+    assert refused(file(content)) == "target 'mine.py': which function? Write it as mine.py:gradients"
 
 
 def test_a_missing_file(file):
@@ -226,6 +256,42 @@ def test_candidates_in_python():
     assert of("reference").name == "reference"
     implementation = Implementation("x", mine)
     assert of(implementation) is implementation
+
+
+def test_a_file_or_a_module_with_a_function_gradients_is_a_target(file):
+    content = FUNCTION + "dtypes = ('float32',)\nlayers = 3\n"
+    found = resolve(file(content))
+    assert (found.name, found.dtypes, found.gradients(1, 2, 3)) == ("mine.py", ("float32",), {"0.weight": 1})
+    file(content, "gradconform_test_module.py")
+    found = resolve("gradconform_test_module")
+    assert (found.name, found.capabilities.layers) == ("gradconform_test_module", None)
+    del sys.modules["gradconform_test_module"]
+
+
+def test_a_class_in_a_file_is_a_target(file):
+    content = "class Network:\n    samples = 'single'\n    def gradients(self, *arguments):\n        return {'x': 1}\n"
+    found = resolve(f"{file(content)}:Network")
+    assert (found.name, found.capabilities.samples) == ("mine.py:Network", "single")
+
+
+def test_every_implementation_has_a_guard_of_its_own():
+    assert of(len).guard is not of(len).guard
+    assert of(len) != of(max)
+
+
+def test_a_command_is_an_implementation_with_what_it_declares(file):
+    command = [sys.executable, file(PROGRAM), "--flag"]
+    found = of_command(command)
+    assert found.name == shlex.join(command)
+    assert (found.title, found.dtypes, found.supported) == (f"{found.name} 7", ("float32",), ("float32",))
+    assert found.asked(["float64"]) == []
+    with pytest.raises(Unsupported, match="not today"):
+        found.gradients(parse("1 -> Dense(1), Huber"), *parts_of_a_case())
+
+
+def test_a_command_that_does_not_start_is_refused():
+    with pytest.raises(InvalidInput, match="nowhere"):
+        of_command(["./nowhere"])
 
 
 @pytest.mark.parametrize("candidate", [None, 3, [], {}])

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from gradconform import Gradients
+from gradconform.capabilities import EVERYTHING
 from gradconform.conformance.checks import CHECKS
 from gradconform.conformance.compare import Kind
 from gradconform.conformance.examples import Draw, Example
@@ -35,7 +37,11 @@ def case(text=DEEP, dtype="float64", seed=1, rows=3):
 
 
 def judged(function, where, **options):
-    return judge(Implementation("mine", function, **options), Situation(where), AGREEMENT)
+    return judge(
+        Implementation("mine", function, capabilities=structs.replace(EVERYTHING, **options)),
+        Situation(where),
+        AGREEMENT,
+    )
 
 
 def off(layer, quantity, units):

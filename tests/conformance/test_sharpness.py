@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from gradconform import Gradients
+from gradconform.capabilities import EVERYTHING
 from gradconform.case import Batch, Case
 from gradconform.conformance.checks import CHECKS
 from gradconform.conformance.engine import run
@@ -164,7 +166,7 @@ def test_a_run_certifies_what_passed_and_nothing_else():
         return found if len(calls) % 4 else {path: 2 * array for path, array in found.items()}
 
     plan = Plan(
-        [Implementation("mine", compute, dtypes=("float64",))],
+        [Implementation("mine", compute, capabilities=structs.replace(EVERYTHING, dtypes=("float64",)))],
         20,
         1,
         network_strategy("3 -> Dense(4) -> Tanh -> Dense(2), Huber"),
@@ -184,7 +186,7 @@ def test_a_run_certifies_what_passed_and_nothing_else():
 def test_a_whole_run_finds_what_its_certificate_says(dtype):
     def counted(function):
         networks = network_strategy("3 -> Dense(4) -> Tanh -> Dense(2), SoftmaxCrossEntropy")
-        implementation = Implementation("mine", function, dtypes=(dtype,))
+        implementation = Implementation("mine", function, capabilities=structs.replace(EVERYTHING, dtypes=(dtype,)))
         plan = Plan([implementation], 20, 1, networks, checks=AGREEMENT, witnesses=False, shrink_seconds=0)
         return run(plan)
 

@@ -8,24 +8,29 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import HealthCheck, Phase, find, given, seed, settings
 from hypothesis import strategies as st
 
 from gradconform import Dense, SoftmaxCrossEntropy
+from gradconform.capabilities import Capabilities, Labels
 from gradconform.conformance import strategies
 from gradconform.conformance.engine import Record
-from gradconform.conformance.examples import Example, Labels, Layout
-from gradconform.conformance.plan import CHUNK, Enough, Plan, draw_examples
+from gradconform.conformance.examples import Example, Layout
+from gradconform.conformance.guard import Guard
+from gradconform.conformance.implementations import Implementation
+from gradconform.conformance.plan import CHUNK, Enough, Plan, draw_examples, network_strategy
 from gradconform.conformance.regimes import REGIMES
+from gradconform.conformance.strategies import declared_examples
 from gradconform.layers import ELU, GELU, Layer, LeakyReLU
-from gradconform.losses import REDUCTIONS, Huber, Loss
+from gradconform.losses import Huber, Loss
+from gradconform.templates import parse_template
 
 STRUCTURES = 300
 
 
 def drawn(plan_seed, count, networks=None):
     """Return the examples of the first structures of a run, drawn as the engine draws them."""
-    plan = Plan([], max_examples=10**9, seed=plan_seed, networks=networks)
+    plan = Plan([Implementation("any", dict, guard=Guard())], max_examples=10**9, seed=plan_seed, networks=networks)
     record = Record(plan)
     kept = []
 
@@ -64,7 +69,9 @@ def test_every_layer_and_option_is_drawn(run):
 
 def test_every_loss_is_drawn_in_every_reduction_and_with_every_option(run):
     losses = {network.loss for network in networks_of(run)}
-    assert {(type(loss), loss.reduction) for loss in losses} == set(itertools.product(get_args(Loss), REDUCTIONS))
+    assert {(type(loss), loss.reduction) for loss in losses} == set(
+        itertools.product(get_args(Loss), strategies.REDUCTIONS)
+    )
     softmax = [loss for loss in losses if isinstance(loss, SoftmaxCrossEntropy)]
     assert {loss.ignore_index for loss in softmax} == {None, -100, 0}
     assert {loss.label_smoothing for loss in softmax} == {0.0, 0.1, 0.5, 1.0}
@@ -212,3 +219,108 @@ def test_given_networks_are_the_only_ones():
     # integer labels are the only ones that an index can be ignored among
     assert {example.labels for example in examples} == {"integer"}
     assert all(isinstance(example, Example) for example in examples)
+
+
+# what is declared
+
+
+def declared(count=150, **fields):
+    """Return examples of what is declared, and check that nothing else is drawn."""
+    capabilities = Capabilities(**fields)
+    run = examples_of(declared_examples(capabilities), count)
+    for example in run:
+        batch = example.case(example.draws[0], "float64").batch
+        assert capabilities.lacks(example.network, batch) is None
+    return run
+
+
+def examples_of(strategy, count):
+    kept = []
+
+    @settings(max_examples=count, database=None, derandomize=True, deadline=None, phases=[Phase.generate])
+    @given(strategy)
+    def keep(example):
+        kept.append(example)
+
+    keep()
+    return kept
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"layers": ("Tanh", "LeakyReLU(slope=0.7)")},
+        {"layers": ()},
+        {"layers": ("Sigmoid",), "losses": ("BinaryCrossEntropy", "Huber(delta=3)")},
+        {"losses": ("Huber(delta=3, reduction=none)", "CrossEntropy")},
+        {"reductions": ("sum",)},
+        {"reductions": ("batchmean",)},
+        {"bias": True},
+        {"bias": False},
+        {"samples": "single", "labels": ("one-hot", "soft"), "class_weights": True},
+        {"networks": ("* -> Dense(*) -> Tanh -> Dense(*), Huber", "3 -> Dense(2), SoftmaxCrossEntropy")},
+    ],
+    ids=",".join,
+)
+def test_what_is_not_declared_is_not_drawn(fields):
+    assert len(declared(60, **fields)) == 60
+
+
+def test_all_that_is_declared_is_drawn():
+    run = declared(layers=("Tanh", "LeakyReLU", "Softplus()"), losses=("Huber(delta=3)", "MeanSquaredError"))
+    layers = {layer for example in run for layer in example.network.layers}
+    assert {type(layer).__name__ for layer in layers} == {"Dense", "Tanh", "LeakyReLU", "Softplus"}
+    assert len({layer for layer in layers if isinstance(layer, LeakyReLU)}) == 3
+    losses = {example.network.loss for example in run}
+    assert {loss.delta for loss in losses if isinstance(loss, Huber)} == {3}
+    assert {loss.reduction for loss in losses if isinstance(loss, Huber)} == set(strategies.REDUCTIONS)
+    assert {example.rows for example in run} == set(strategies.BATCH_SIZES)
+    assert {example.rows for example in declared(20, samples="single")} == {1}
+
+
+def smallest_of(strategy):
+    quick = settings(database=None, derandomize=True, max_examples=200, suppress_health_check=list(HealthCheck))
+    return find(strategy, lambda drawn: True, settings=quick)
+
+
+@pytest.mark.parametrize("fields", [{}, {"layers": ()}, {"layers": "Softmax", "losses": "CrossEntropy"}])
+def test_what_is_declared_shrinks_to_a_little_network(fields):
+    network = smallest_of(strategies.declared_networks(Capabilities(**fields)))
+    assert isinstance(network.layers[0], Dense)
+    assert len(network.layers) == 1 + bool(network.loss.follows)
+    assert max(network.widths) <= 2
+
+
+TEMPLATE = parse_template("* -> Dense(*) -> Tanh -> Dense(*), MeanSquaredError")
+
+
+def test_the_widths_of_a_template_mostly_differ_are_sometimes_equal_and_sometimes_1():
+    run = examples_of(strategies.templates(TEMPLATE), 200)
+    widths = [(network.inputs, network.layers[0].units, network.layers[2].units) for network in run]
+    different = sum(len(set(each)) == 3 for each in widths)
+    equal = sum(len(set(each)) == 1 for each in widths)
+    assert different > 2 * equal > 20
+    assert all(any(each[place] == 1 for each in widths) for place in range(3))
+    assert max(map(max, widths)) <= strategies.MAX_UNITS
+    assert all(TEMPLATE.fits(network) for network in run)
+
+
+def test_a_template_shrinks_and_needs_a_second_class_where_the_first_is_ignored():
+    network = smallest_of(strategies.templates(TEMPLATE))
+    assert sum(network.widths) <= 10
+    ignoring = parse_template("* -> Dense(*), SoftmaxCrossEntropy(ignore_index=0)")
+    run = examples_of(strategies.templates(ignoring), 100)
+    assert min(network.widths[-1] for network in run) == 2
+
+
+def test_a_template_without_free_widths_is_one_network_and_one_with_many_may_repeat_them():
+    text = "3 -> Dense(2), MeanSquaredError"
+    assert {str(network) for network in examples_of(strategies.templates(parse_template(text)), 5)} == {text}
+    deep = parse_template("* -> " + "Dense(*) -> " * 19 + "Dense(*), MeanSquaredError")
+    assert all(deep.fits(network) for network in examples_of(strategies.templates(deep), 10))
+
+
+def test_networks_with_free_widths_are_given_as_text():
+    several = network_strategy(["* -> Dense(*), Huber", "3 -> Dense(2), MeanSquaredError"])
+    losses = {type(network.loss).__name__ for network in examples_of(several, 60)}
+    assert losses == {"Huber", "MeanSquaredError"}

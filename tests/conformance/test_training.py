@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from gradconform import Batch, InvalidInput, parse
+from gradconform.capabilities import EVERYTHING
 from gradconform.conformance.implementations import Implementation, reference
 from gradconform.conformance.plan import Plan
 from gradconform.conformance.training import Training, check_training, in_dtype, read_training
@@ -24,7 +26,8 @@ def iris():
 
 
 def train(training, *implementations, **options):
-    chosen = [Implementation("mine", entry, dtypes=("float64",)) for entry in implementations] or [reference()]
+    declared = structs.replace(EVERYTHING, dtypes=("float64",))
+    chosen = [Implementation("mine", entry, capabilities=declared) for entry in implementations] or [reference()]
     options = {"max_examples": STEPS, "seed": 0, "witnesses": False, **options}
     return check_training(Plan(chosen, **options), training)
 

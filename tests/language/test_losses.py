@@ -24,21 +24,25 @@ from gradconform.losses import (
 KINDS = get_args(Loss)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 REDUCTION = st.sampled_from(REDUCTIONS)
+SCALE = st.floats(0, exclude_min=True, allow_infinity=False)
 LOSSES = st.one_of(
     st.builds(
         SoftmaxCrossEntropy,
         REDUCTION,
         label_smoothing=st.floats(0, 1),
         ignore_index=st.none() | st.integers(-(2**62), 2**62),
+        scale=SCALE,
     ),
     st.builds(
         BinaryCrossEntropy,
         REDUCTION,
         log_floor=st.none() | FINITE,
         denominator_floor=st.none() | st.floats(0, allow_infinity=False),
+        clip=st.floats(0, 0.5, exclude_max=True),
     ),
     st.builds(Huber, REDUCTION, delta=st.floats(0, exclude_min=True, allow_infinity=False)),
-    *(st.builds(kind, REDUCTION) for kind in (CrossEntropy, SigmoidCrossEntropy, MeanSquaredError)),
+    st.builds(CrossEntropy, REDUCTION, clip=st.floats(0, 0.5, exclude_max=True)),
+    *(st.builds(kind, REDUCTION, scale=SCALE) for kind in (SigmoidCrossEntropy, MeanSquaredError)),
 )
 
 
@@ -77,6 +81,14 @@ def test_the_shape_of_the_loss(loss, rows, width):
     assert loss.shape(rows, width) == (unreduced if loss.reduction == "none" else ())
 
 
+def test_what_averages():
+    assert [Huber(reduction).averages for reduction in REDUCTIONS] == [True, False, False, True]
+
+
+def test_the_second_value_is_the_losses_own():
+    assert Huber("sum", 2.0) == Huber(reduction="sum", delta=2.0, scale=1.0)
+
+
 def test_the_losses_on_probabilities_say_what_they_follow():
     follows = {kind: kind.follows for kind in KINDS if kind.follows}
     assert follows == {CrossEntropy: (Softmax,), BinaryCrossEntropy: (Sigmoid,)}
@@ -85,13 +97,17 @@ def test_the_losses_on_probabilities_say_what_they_follow():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MeanSquaredError("average"), "reduction must be one of mean, sum, none; got 'average'"),
-        (lambda: CrossEntropy(None), "reduction must be one of mean, sum, none; got None"),
+        (lambda: MeanSquaredError("average"), "reduction must be one of mean, sum, none, batchmean; got 'average'"),
+        (lambda: CrossEntropy(None), "reduction must be one of mean, sum, none, batchmean; got None"),
         (lambda: SoftmaxCrossEntropy(label_smoothing=1.5), "label_smoothing must be at most 1, got 1.5"),
         (lambda: SoftmaxCrossEntropy(label_smoothing=-0.5), "label_smoothing must be at least 0, got -0.5"),
         (lambda: SoftmaxCrossEntropy(label_smoothing=float("nan")), "label_smoothing must be a finite number, got nan"),
         (lambda: BinaryCrossEntropy(log_floor=-float("inf")), "log_floor must be a finite number, got -inf"),
         (lambda: BinaryCrossEntropy(denominator_floor=-1e-12), "denominator_floor must be at least 0, got -1e-12"),
+        (lambda: MeanSquaredError(scale=0.0), "scale must be above 0, got 0"),
+        (lambda: MeanSquaredError(scale=float("inf")), "scale must be a finite number, got inf"),
+        (lambda: CrossEntropy(clip=-1e-7), "clip must be at least 0, got -1e-07"),
+        (lambda: BinaryCrossEntropy(clip=0.5), "clip must be below 0.5, got 0.5"),
         (lambda: Huber(delta=0.0), "delta must be above 0, got 0"),
         (lambda: Huber(delta=-1.0), "delta must be above 0, got -1"),
         (lambda: Huber("sum", delta=float("inf")), "delta must be a finite number, got inf"),

@@ -66,7 +66,7 @@ def test_the_json_is_plain():
     network = Network(4, (Dense(3), GELU("tanh")), Huber(delta=2.0))
     assert network.to_json() == (
         b'{"inputs":4,"layers":[{"kind":"Dense","units":3,"bias":true},{"kind":"GELU","approximate":"tanh"}],'
-        b'"loss":{"kind":"Huber","reduction":"mean","delta":2.0}}'
+        b'"loss":{"kind":"Huber","reduction":"mean","delta":2.0,"scale":1.0}}'
     )
     assert Network.from_json(network.to_json()) == Network.from_json(network.to_json().decode()) == network
 
@@ -86,7 +86,7 @@ def test_json_may_leave_out_what_has_a_default():
         ((4, (Dense(3), "Tanh"), Huber()), "layers[1]: must be a layer such as Dense(8), got 'Tanh'"),
         (
             (4, (Huber(),), Huber()),
-            "layers[0]: must be a layer such as Dense(8), got Huber(reduction='mean', delta=1.0)",
+            "layers[0]: must be a layer such as Dense(8), got Huber(reduction='mean', delta=1.0, scale=1.0)",
         ),
         ((4, (Tanh(),), "Huber"), "loss: must be a loss such as MeanSquaredError(), got 'Huber'"),
         ((4, (Tanh(),), Tanh()), "loss: must be a loss such as MeanSquaredError(), got Tanh()"),

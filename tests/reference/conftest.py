@@ -277,6 +277,13 @@ class Legal:
         limit = self.lift(floor).value
         return x.map(lambda array: np.where(np.isnan(array), array, np.maximum(array, limit)))
 
+    def clip(self, p, margin, layer):
+        low = self.lift(margin).value
+        high = self.rounded(1 - low, 0.5).value  # numbers between 1/2 and 1 are rounded by half of u at most
+        below, above = p.used < low, p.used > high
+        limited = p.map(lambda array: np.where(below, low, np.where(above, high, array)))
+        return limited, Rough(self, (~(below | above)).astype(self.carrier))
+
     def summable(self, x, weights):
         return x
 

@@ -1,0 +1,160 @@
+"""Planted faults of state, memory and names: what goes wrong between calls, and in what is handed out or returned."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from gradconform.case import Array, Batch, Gradients, Parameters
+from gradconform.conformance.implementations import Compute
+from gradconform.conformance.planting import Fault, Found, in_parameters, planted
+from gradconform.network import Network
+from gradconform.reference.backpropagation import gradients
+
+CARELESSNESS: dict[str, Fault] = {}
+plant = partial(planted, CARELESSNESS)
+
+
+def _accumulating() -> Compute:
+    totals: dict[str, Array] = {}
+
+    def compute(network: Network, parameters: Parameters, batch: Batch) -> dict[str, Array]:
+        found = gradients(network, parameters, batch).parameters
+        for path, array in found.items():
+            old = totals.get(path)
+            totals[path] = array + old if old is not None and old.shape == array.shape else array
+        return {path: totals[path] for path in found}
+
+    return compute
+
+
+def _stale_parameters() -> Compute:
+    first: dict[Network, Parameters] = {}
+
+    def compute(network: Network, parameters: Parameters, batch: Batch) -> Found:
+        return gradients(network, first.setdefault(network, parameters), batch)
+
+    return compute
+
+
+def _stale_activations() -> Compute:
+    earlier: dict[tuple[Network, int], Array] = {}
+
+    def compute(network: Network, parameters: Parameters, batch: Batch) -> dict[str, Array]:
+        found = gradients(network, parameters, batch)
+        inputs = earlier.get((network, batch.rows), batch.inputs)
+        earlier[network, batch.rows] = np.array(batch.inputs)
+        first = {"0.weight": inputs.T @ found.deltas[0]} if "0.weight" in found.parameters else {}
+        return {**found.parameters, **first}
+
+    return compute
+
+
+def _stale_shape() -> Compute:
+    sizes: dict[Network, int] = {}
+
+    def compute(network: Network, parameters: Parameters, batch: Batch) -> Found:
+        # the buffers were made for the first batch
+        return gradients(network, parameters, batch.take(slice(0, sizes.setdefault(network, batch.rows))))
+
+    return compute
+
+
+def _aliased() -> Compute:
+    buffers: dict[tuple[str, tuple[int, ...]], Array] = {}
+
+    def compute(network: Network, parameters: Parameters, batch: Batch) -> dict[str, Array]:
+        found = gradients(network, parameters, batch).parameters
+        for path, array in found.items():
+            buffers.setdefault((path, array.shape), np.empty_like(array))[...] = array
+        return {path: buffers[path, array.shape] for path, array in found.items()}
+
+    return compute
+
+
+def _unsteady() -> Compute:
+    rng = np.random.default_rng(0)
+
+    def compute(network: Network, parameters: Parameters, batch: Batch) -> dict[str, Array]:
+        found = gradients(network, parameters, batch).parameters
+        return {path: array * (1 + 1e-6 * rng.normal()) for path, array in found.items()}
+
+    return compute
+
+
+def _now_and_then() -> Compute:
+    calls = [0]
+
+    def compute(network: Network, parameters: Parameters, batch: Batch) -> dict[str, Array]:
+        calls[0] += 1
+        found = gradients(network, parameters, batch).parameters
+        return {path: 2 * array if calls[0] % 100 == 0 else array for path, array in found.items()}
+
+    return compute
+
+
+def _normalising(network: Network, parameters: Parameters, batch: Batch) -> Found:
+    batch.inputs[...] -= batch.inputs.mean()
+    return gradients(network, parameters, batch)
+
+
+def _updating(network: Network, parameters: Parameters, batch: Batch) -> Found:
+    found = gradients(network, parameters, batch)
+    for path, array in found.parameters.items():
+        parameters[path] = parameters[path] - array  # type: ignore[index]  # a dictionary is what is handed over
+    return found
+
+
+def _renamed(network: Network, parameters: Parameters, batch: Batch) -> dict[str, Array]:
+    return {f"layer{path}": array for path, array in gradients(network, parameters, batch).parameters.items()}
+
+
+def _flattened(network: Network, parameters: Parameters, batch: Batch) -> dict[str, Array]:
+    return {path: array.ravel() for path, array in gradients(network, parameters, batch).parameters.items()}
+
+
+def _short(network: Network, parameters: Parameters, batch: Batch) -> Found:
+    """Return the gradients that another precision gives, under the label of the right one."""
+    less = np.float32 if batch.inputs.dtype == np.float64 else np.float16
+
+    def lessen(array: Array | None) -> Any:
+        return array.astype(less).astype(batch.inputs.dtype) if array is not None and array.dtype.kind == "f" else array
+
+    kept = {name: lessen(array) for name, array in vars(batch).items()}
+    found = gradients(network, {path: lessen(array) for path, array in parameters.items()}, replace(batch, **kept))
+    return Gradients({path: lessen(array) for path, array in found.parameters.items()})
+
+
+class AlwaysEqual:
+    """What compares equal to everything."""
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+
+plant("second-call-accumulates", "gradients add up over the calls", _accumulating)
+plant("stale-parameters", "the parameters of the first call are used in later ones", _stale_parameters)
+plant("stale-activations", "the inputs of the call before are used in the gradient of the weights", _stale_activations)
+plant("stale-shape", "buffers are as large as the first batch was", _stale_shape)
+plant("aliased-result", "the same buffers are returned every time", _aliased)
+plant("nondeterministic", "the gradients differ from call to call by 1e-6", _unsteady)
+plant("now-and-then", "the gradients are wrong in every hundredth call", _now_and_then)
+plant("inputs-mutated", "the inputs are normalised in place", lambda: _normalising)
+plant("parameters-updated", "the parameters that were handed over are updated", lambda: _updating)
+plant("zeros", "all gradients are 0", in_parameters(lambda path, array, *_: np.zeros_like(array)))
+plant("nan", "all gradients are NaN", in_parameters(lambda path, array, *_: np.full_like(array, np.nan)))
+plant("nothing", "nothing is returned", lambda: lambda network, parameters, batch: {})
+plant("wrong-names", "the gradients have other names", lambda: _renamed)
+plant("flattened", "the arrays have the right size and the wrong shape", lambda: _flattened)
+plant("short-labelled-long", "computed in the next shorter type, and returned as if it were not", lambda: _short)
+plant(
+    "always-equal",
+    "what is returned compares equal to everything",
+    lambda: lambda network, parameters, batch: dict.fromkeys(network.parameters(), AlwaysEqual()),
+)
+plant("input-returned", "the parameters themselves are returned", lambda: lambda network, parameters, batch: parameters)

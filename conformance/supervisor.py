@@ -1,0 +1,121 @@
+"""Surviving what ends the process: a run whose candidate does that is made once more, with `--isolate`.
+
+The run is made in a child of a process that has imported next to nothing. A candidate that crashes the interpreter,
+leaves by `os._exit`, or hangs in C until the watchdog ends it, ends the child without a word; the parent then runs the
+same command again, with each candidate in a process of its own. Where a system cannot fork, the run is made here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+CRASHES = {"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGKILL", "SIGSYS", "SIGTRAP", "SIGXCPU"}
+"""The signals of a crash, or of a system out of memory; others were sent to end the run."""
+DONE = "done"
+SET_CHILD_SUBREAPER = 36
+"""An option of Linux' prctl."""
+
+_report: int | None = None
+
+
+def watched() -> bool:
+    """Return whether somebody runs this once more if the process ends without a word."""
+    return _report is not None
+
+
+def tell(word: str) -> None:
+    """Tell the supervising process, if there is one: the seed of the run, and that the run has come to its end."""
+    if _report is not None:
+        os.write(_report, f"{word}\n".encode())
+
+
+def supervised(arguments: Sequence[str], run: Callable[[Sequence[str]], None]) -> None:
+    """Call `run` with the arguments of a command, and once more with `--isolate` where it ends the process."""
+    if not _needed(arguments):
+        run(arguments)
+        return
+    reading, writing = os.pipe()
+    _adopt()
+    child = os.fork()
+    if child == 0:
+        global _report  # noqa: PLW0603 - one process has one supervisor
+        os.close(reading)
+        _report = writing
+        try:
+            run(arguments)
+        finally:
+            sys.stdout.flush()
+            tell(DONE)
+        return
+    os.close(writing)
+    words, status = _wait(child, reading)
+    if DONE in words:
+        # as the child would have: its own end is ours
+        os._exit(os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 1)
+    code = os.waitstatus_to_exitcode(status)
+    name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    if code < 0 and name not in CRASHES:
+        os._exit(128 - code)
+    print(  # noqa: T201 - progress goes to stderr
+        f"gradconform: the process was ended by a candidate ({name}): once more, with --isolate",
+        file=sys.stderr,
+        flush=True,
+    )
+    seeds = [word for word in words if word.isdecimal()]
+    given = any(argument == "--seed" or argument.startswith("--seed=") for argument in arguments)
+    run([*arguments, "--isolate", *(["--seed", seeds[-1]] if seeds and not given else [])])
+
+
+def _needed(arguments: Sequence[str]) -> bool:
+    """Return whether a command runs somebody's own code in this process."""
+    own = any(":" in argument or argument.endswith(".py") for argument in arguments[1:])
+    checks = bool(arguments) and arguments[0] == "check" and "--isolate" not in arguments and "--" not in arguments
+    return checks and own and hasattr(os, "fork")
+
+
+def _wait(child: int, reading: int) -> tuple[list[str], int]:
+    """Return what a child told, and how it ended. What is sent to end the run is sent on; Ctrl-C reaches it as well."""
+
+    def send_on(number: int, _frame: FrameType | None) -> None:
+        os.kill(child, number)
+
+    told = b""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, send_on)
+    _, status = os.waitpid(child, 0)
+    # somebody whom the candidate left behind may hold the other end open
+    os.set_blocking(reading, False)
+    with contextlib.suppress(BlockingIOError):
+        told = os.read(reading, 65536)
+    os.close(reading)
+    _end_orphans()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    return told.decode().split(), status
+
+
+def _adopt() -> None:
+    """Become the parent of what a candidate leaves behind, where the system knows that."""
+    if sys.platform.startswith("linux"):
+        import ctypes
+
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _end_orphans() -> None:
+    """End the processes that a candidate left behind, and their own."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    while children.exists() and (orphans := children.read_text("ascii").split()):
+        for orphan in orphans:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(orphan), signal.SIGKILL)
+            os.waitpid(int(orphan), 0)

@@ -1,0 +1,1 @@
+"""Examples to read, and what `gradconform init` writes."""
