@@ -198,6 +198,13 @@ class AffineBounding(Bounding):
         rest = np.where(x.value - x.error > floor, form.rest + self.m.u * abs(floor), np.inf)
         return AffineForm.within(whole, form.terms, rest)
 
+    def clip(self, p: Bounded, margin: float, layer: str) -> tuple[Bounded, Bounded]:
+        """Return p limited to [margin, 1 - margin]: p itself where it is certain to lie inside."""
+        whole, inside = super().clip(p, margin, layer)
+        form = AffineForm.of(p)
+        certain = (inside.value == 1) & (inside.error == 0) & (whole.value == p.value)
+        return AffineForm.within(whole, form.terms, np.where(certain, form.rest, np.inf)), inside
+
     def weigh(self, weight: Bounded, x: Bounded) -> Bounded:
         """Return weight * x, and 0 where the weight is 0; unknown all the same where x is."""
         product = AffineForm.of(weight * x)

@@ -66,6 +66,12 @@ class Plain:
         """Return the larger of x and a constant."""
         return np.maximum(x, floor)
 
+    def clip(self, p: Value, margin: float, layer: str) -> tuple[Value, Value]:
+        """Return p limited to [margin, 1 - margin], and its derivative with respect to p: 1 inside, 0 where limited."""
+        low, high = self.lift(margin), 1 - self.lift(margin)
+        below, above = p.real < low.real, p.real > high.real
+        return np.where(below, low, np.where(above, high, p)), self.lift(~(below | above))
+
     def summable(self, x: Value, weights: ArrayLike | None) -> Value:
         """Return x; a bound is lost where the sum over the last two axes, weighted along the last, may overflow."""
         return x

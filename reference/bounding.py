@@ -217,6 +217,29 @@ class Bounding:
         known = np.where(np.isfinite(x.error), x.error, max(-floor, 0) if floor < 0 else np.inf)
         return Bounded(np.maximum(x.value, floor), known + m.u * abs(floor), m)
 
+    def clip(self, p: Bounded, margin: float, layer: str) -> tuple[Bounded, Bounded]:
+        """Return p limited to [margin, 1 - margin], and its derivative: 1 inside, 0 where limited.
+
+        Where p lies within its error of a limit it is at a kink of `layer`: 0 is the derivative on the clipped side.
+        """
+        m = self.m
+        limits = self.plain.clip(p.value, margin, layer)[0]
+        # the limits are rounded: margin to the type, 1 - margin, below 1, by half as much, and what margin itself was
+        upper = p.value > 0.5
+        distance = np.where(upper, (1 - p.value) - margin, p.value - margin).astype(np.float64)
+        own = np.where(upper, m.u * (0.5 + margin), m.u * margin) + m.eta
+        near = ~(np.abs(distance) > LITTLE * (p.error + own))
+        outside = ~near & (distance < 0)
+        error = np.where(outside, own, np.where(near, p.error + own, p.error))
+        share: Shares | float = 0.5
+        between = near * 0.5
+        if near.any():
+            if self.shares is not None:
+                share, between = self.shares[len(self.sites)], near * 0.0
+            self.sites.append(Site(layer, near, np.sign(distance).astype(int)))
+        inside = np.where(near, share, distance > 0).astype(p.value.dtype)
+        return Bounded(limits, error, m), Bounded(inside, between, m)
+
     def summable(self, x: Bounded, weights: ArrayLike | None) -> Bounded:
         """Return x, unknown where its sum over the last two axes, weighted along the last, may overflow."""
         reach = x.reach if weights is None else x.reach * np.asarray(weights, np.float64)[..., None, :]

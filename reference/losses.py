@@ -37,23 +37,65 @@ def cost(loss: LossRecord, k: Arithmetic, z: Value, batch: Batch) -> tuple[Value
     per_row = loss.labels == "classes"
     if batch.cotangent is not None:
         cotangent = k.lift(batch.cotangent)
-        if per_row:
-            return terms.sum(axis=-1), pullback(cotangent[..., None])
-        return terms, pullback(cotangent)
-    total = terms.sum(axis=(-2, -1))
+        costs = _scaled(loss, k, terms, per_row)
+        return costs, _delta(loss, k, pullback, cotangent[..., None] if per_row else cotangent)
+    total = _scaled(loss, k, terms, None)
     if loss.reduction == "sum":
-        return total, pullback(k.lift(1.0))
-    divisor = _rows_that_count(loss, k, batch) if per_row else k.lift(float(batch.rows * batch.targets.shape[-1]))
-    return total / divisor, pullback((1 / divisor)[..., None, None])
+        return total, pullback(k.lift(loss.scale))
+    if per_row:
+        divisor = _rows_that_count(loss, k, batch)
+    else:
+        outputs = 1 if loss.reduction == "batchmean" else batch.targets.shape[-1]
+        divisor = k.lift(float(batch.rows * outputs))
+    return total / divisor, _delta(loss, k, pullback, None, divisor[..., None, None])
+
+
+def _delta(
+    loss: LossRecord, k: Arithmetic, pullback: Callable[[Value], Value], cotangent: Value, divisor: Value = None
+) -> Value:
+    """Return the output delta for the cotangent of the reduced or unreduced cost, and the divisor of a mean.
+
+    The scale may be multiplied with either of them, or with what comes of it.
+    """
+    if divisor is not None:
+        plain, scaled = 1 / divisor, k.lift(loss.scale) / divisor
+    else:
+        plain, scaled = cotangent, cotangent if loss.scale == 1 else cotangent * k.lift(loss.scale)
+    if loss.scale == 1:
+        return pullback(plain)
+
+    def before() -> Value:
+        return pullback(scaled)
+
+    return k.accept(before, before, lambda: pullback(plain) * k.lift(loss.scale))
+
+
+def _scaled(loss: LossRecord, k: Arithmetic, terms: Value, rows: bool | None) -> Value:
+    """Return the costs times their scale: of each element, of each row, or, where `rows` is None, of the batch.
+
+    The scale may be multiplied with each term or with their sum.
+    """
+
+    def added(values: Value) -> Value:
+        return values if rows is False else values.sum(axis=-1 if rows else (-2, -1))
+
+    if loss.scale == 1:
+        return added(terms)
+    scale = k.lift(loss.scale)
+
+    def after() -> Value:
+        return added(terms) * scale
+
+    return k.accept(after, after, lambda: added(terms * scale))
 
 
 def fused(network: Network) -> LossRecord | None:
     """Return the loss on logits that equals the last layer and the loss on its probabilities, if there is one."""
     loss = network.loss
-    if isinstance(loss, CrossEntropy):
-        return SoftmaxCrossEntropy(reduction=loss.reduction)
-    if isinstance(loss, BinaryCrossEntropy) and loss == BinaryCrossEntropy(reduction=loss.reduction):
-        return SigmoidCrossEntropy(reduction=loss.reduction)
+    if loss == CrossEntropy(loss.reduction, scale=loss.scale):
+        return SoftmaxCrossEntropy(loss.reduction, scale=loss.scale)
+    if loss == BinaryCrossEntropy(loss.reduction, scale=loss.scale):
+        return SigmoidCrossEntropy(loss.reduction, scale=loss.scale)
     return None
 
 
@@ -121,9 +163,12 @@ def _(loss: SoftmaxCrossEntropy, k: Arithmetic, z: Value, batch: Batch) -> Terms
 
 @loss_rule.register
 def _(loss: CrossEntropy, k: Arithmetic, p: Value, batch: Batch) -> Terms:
-    """C = -sum of q log p.    dC/dp = -q / p."""
+    """C = -sum of q log p.    dC/dp = -q / p, and 0 where p is clipped."""
     q = _distribution(loss, k, p, batch)
-    return -k.weigh(q, k.log(p)), lambda c: -k.weigh(q, c / p)
+    if not loss.clip:
+        return -k.weigh(q, k.log(p)), lambda c: -k.weigh(q, c / p)
+    p, inside = k.clip(p, loss.clip, type(loss).__name__)
+    return -k.weigh(q, k.log(p)), lambda c: -k.weigh(inside, k.weigh(q, c / p))
 
 
 @loss_rule.register
@@ -135,8 +180,14 @@ def _(loss: SigmoidCrossEntropy, k: Arithmetic, z: Value, batch: Batch) -> Terms
 
 @loss_rule.register
 def _(loss: BinaryCrossEntropy, k: Arithmetic, p: Value, batch: Batch) -> Terms:
-    """C = -y log p - (1 - y) log(1 - p).    dC/dp = (1 - y) / (1 - p) - y / p = (p - y) / (p (1 - p))."""
+    """C = -y log p - (1 - y) log(1 - p).    dC/dp = (1 - y) / (1 - p) - y / p = (p - y) / (p (1 - p)).
+
+    Where p is clipped, dC/dp = 0.
+    """
     y = k.lift(batch.targets)
+    inside = None
+    if loss.clip:
+        p, inside = k.clip(p, loss.clip, type(loss).__name__)
     log_p, log_rest = k.log(p), k.log(1 - p)
     if loss.log_floor is not None:
         log_p, log_rest = k.maximum(log_p, loss.log_floor), k.maximum(log_rest, loss.log_floor)
@@ -156,7 +207,8 @@ def _(loss: BinaryCrossEntropy, k: Arithmetic, p: Value, batch: Batch) -> Terms:
 
     def pullback(c: Value) -> Value:
         accurate = split if loss.denominator_floor is None else fraction
-        return k.accept(*(partial(formula, c) for formula in (accurate, accurate, fraction, weighted_fraction)))
+        slope = k.accept(*(partial(formula, c) for formula in (accurate, accurate, fraction, weighted_fraction)))
+        return slope if inside is None else k.weigh(inside, slope)
 
     return -(k.weigh(y, log_p) + k.weigh(1 - y, log_rest)), pullback
 

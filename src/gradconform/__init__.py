@@ -10,10 +10,16 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gradconform.capabilities import Capabilities as Capabilities
+    from gradconform.capabilities import supports as supports
     from gradconform.case import Batch as Batch
     from gradconform.case import Case as Case
     from gradconform.case import Gradients as Gradients
+    from gradconform.conformance.candidates import from_update as from_update
+    from gradconform.conformance.comparing import compare as compare
     from gradconform.conformance.engine import check as check
+    from gradconform.conformance.items import conformance_tests as conformance_tests
+    from gradconform.conformance.operation_run import check_layer as check_layer
     from gradconform.errors import GradconformError as GradconformError
     from gradconform.errors import InvalidInput as InvalidInput
     from gradconform.errors import NotInstalled as NotInstalled
@@ -38,8 +44,13 @@ if TYPE_CHECKING:
     from gradconform.notation import parse as parse
 
 _HOMES = {
+    "capabilities": ("Capabilities", "supports"),
     "case": ("Batch", "Case", "Gradients"),
+    "conformance.candidates": ("from_update",),
+    "conformance.comparing": ("compare",),
     "conformance.engine": ("check",),
+    "conformance.items": ("conformance_tests",),
+    "conformance.operation_run": ("check_layer",),
     "errors": ("GradconformError", "InvalidInput", "NotInstalled", "Unsupported"),
     "layers": ("ELU", "GELU", "Dense", "LeakyReLU", "ReLU", "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh"),
     "losses": (

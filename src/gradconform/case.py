@@ -34,6 +34,9 @@ class Batch:
     values in the dtype of the inputs.
     `class_weights`: (C,), for SoftmaxCrossEntropy alone. `cotangent`: what the unreduced loss is weighted with
     (reduction none alone), in the shape of the loss.
+
+    To an implementation that takes single samples, one is handed without its axis: inputs (width,), targets (C,) or an
+    integer of NumPy's.
     """
 
     inputs: Array
@@ -44,7 +47,7 @@ class Batch:
     @property
     def rows(self) -> int:
         """The number of samples."""
-        return int(self.inputs.shape[-2])
+        return int(self.inputs.shape[-2]) if self.inputs.ndim > 1 else 1
 
     @property
     def labelled(self) -> bool:
@@ -93,6 +96,9 @@ class Gradients(Generic[T]):
     another program than the one that gave the rest, as with compilers: what a program is to return changes how it is
     rounded. None where all belong to one run. `deltas` and `outputs` stand here in either case: the same arrays,
     of which those in `captured` are compared.
+
+    `slack`: by path, how far an element of `parameters` may be from what the implementation really computed, where
+    they were not taken from it directly, such as by `gradconform.from_update`; it adds to the bound.
     """
 
     parameters: Mapping[str, T]
@@ -101,6 +107,7 @@ class Gradients(Generic[T]):
     deltas: Mapping[int, T] = field(default_factory=dict)
     outputs: Mapping[int, T] = field(default_factory=dict)
     captured: Gradients[T] | None = None
+    slack: Mapping[str, Array] = field(default_factory=dict)
 
 
 def _check_parameters(network: Network, parameters: Parameters, dtype: np.dtype[Any]) -> None:
@@ -154,7 +161,7 @@ def _check_labels(loss: LossRecord, batch: Batch, classes: int) -> None:
     if wrong.any():
         row = int(np.argmax(wrong))
         raise InvalidInput(f"targets[{row}]: label {targets[row]} is not in 0..{classes - 1}")
-    if loss.reduction == "mean":
+    if loss.averages:
         if not counted.any():
             raise InvalidInput("targets: every row is ignored, so that the mean is 0/0")
         if batch.class_weights is not None and not batch.class_weights[targets[counted]].any():

@@ -32,5 +32,8 @@ class CandidateFailed(GradconformError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's message, which may be long or empty."""
-    return (str(error).splitlines() or [""])[0]
+    """Return the first line of an exception's message, which may be long, empty, or fail itself."""
+    try:
+        return (str(error).splitlines() or [""])[0]
+    except Exception:  # somebody's own exception
+        return ""

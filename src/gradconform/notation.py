@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
 from typing import Any, NoReturn, get_args
 
 import msgspec
@@ -28,11 +29,12 @@ _WORDS: dict[str, object] = {"True": True, "False": False, "None": None}
 
 def to_notation(network: Network) -> str:
     """Return the one-line notation of `network`; options at their defaults are left out."""
-    layers = " -> ".join([str(network.inputs), *map(_item, network.layers)])
-    return f"{layers}, {_item(network.loss)}"
+    layers = " -> ".join([str(network.inputs), *map(item_notation, network.layers)])
+    return f"{layers}, {item_notation(network.loss)}"
 
 
-def _item(record: Record) -> str:
+def item_notation(record: Record) -> str:
+    """Return the notation of one layer or loss; options at their defaults are left out."""
     options = []
     for field in msgspec.structs.fields(record):
         value = getattr(record, field.name)
@@ -49,10 +51,26 @@ def parse(text: str) -> Network:
 
     Raises `InvalidInput`, one line with the column and what was expected there.
     """
-    return _Parser(text).network()
+    parser = Parser(text)
+    for word, column in parser.tokens:
+        if word == "*":
+            parser.fail(column, "a free width, '*', stands in networks= and --network of a check alone; write a number")
+    return parser.network()
 
 
-class _Parser:
+def parse_item(text: str, kinds: Mapping[str, type[Record]]) -> Any:
+    """Return the layer or loss, one of `kinds` by name, that `text` describes, such as `Huber(delta=2)`.
+
+    Raises `InvalidInput`, one line with the column and what was expected there.
+    """
+    parser = Parser(text)
+    record = parser.item(kinds, "loss" if kinds is LOSSES else "layer", "")
+    if parser.peek() is not None:
+        parser.fail(parser.here(), "expected nothing more")
+    return record
+
+
+class Parser:
     """Recursive descent over `inputs -> layer -> ... , loss`, one method a rule."""
 
     def __init__(self, text: str) -> None:
@@ -61,6 +79,7 @@ class _Parser:
         self.position = 0
 
     def network(self) -> Network:
+        """Return the network that the whole text describes."""
         token, column = self.next("the number of inputs")
         inputs = _value(token)
         if not isinstance(inputs, int) or isinstance(inputs, bool):
@@ -80,7 +99,8 @@ class _Parser:
         except ValueError as error:
             raise InvalidInput(one_line(f"{_quoted(self.text)}: {error}")) from None
 
-    def item(self, kinds: dict[str, type[Record]], what: str, place: str) -> Record:
+    def item(self, kinds: Mapping[str, type[Record]], what: str, place: str) -> Record:
+        """Return the layer or loss, one of `kinds`, that comes next; `what` and `place` name it in a message."""
         name, column = self.next(f"a {what}")
         if name not in kinds:
             lower = {kind.lower(): kind for kind in kinds}
@@ -116,6 +136,7 @@ class _Parser:
             self.fail(column, place + (f"{option.rstrip('`')}: {message}" if option else message))
 
     def options(self, arguments: list[object], options: dict[str, object]) -> None:
+        """Read values in parentheses into `arguments` and, those with a name, into `options`."""
         self.position += 1
         while self.peek() != ")":
             token, column = self.next("an option or ')'")
@@ -138,18 +159,22 @@ class _Parser:
         self.position += 1
 
     def here(self) -> int:
+        """Return the column of what comes next."""
         return self.tokens[self.position][1] if self.position < len(self.tokens) else len(self.text) + 1
 
     def peek(self) -> str | None:
+        """Return what comes next; None at the end."""
         return self.tokens[self.position][0] if self.position < len(self.tokens) else None
 
     def next(self, expected: str) -> tuple[str, int]:
+        """Return what comes next, and its column, and go on behind it."""
         if self.position == len(self.tokens):
             self.fail(self.here(), f"expected {expected}, but the text ends")
         self.position += 1
         return self.tokens[self.position - 1]
 
     def fail(self, column: int, message: str) -> NoReturn:
+        """Raise `InvalidInput` for what stands at a column."""
         raise InvalidInput(f"{_quoted(self.text, column)}, column {column}: {one_line(message)}")
 
 
