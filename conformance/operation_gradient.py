@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradconform.conformance.compare import Kind
 from gradconform.conformance.operation import AnyArray, Arrays
-from gradconform.conformance.operation_numerics import UNIT, Slope, Vector, random_sum
+from gradconform.conformance.operation_numerics import SAFETY, UNIT, Slope, Vector, random_sum
 from gradconform.conformance.operation_trial import (
     PERTURBATIONS,
     Element,
@@ -23,8 +24,11 @@ from gradconform.conformance.operation_trial import (
 
 DIRECTIONS = 2
 """Random directions for each input of each example."""
-CONFIRMATIONS = 2
-"""A failure must repeat along so many more directions, with other steps."""
+SCALES = (0.75, 0.59375)
+"""A failure must repeat along other directions with steps so many times as large."""
+SPLITS = 3
+KINKED = 1e-3
+"""The least gap, of the largest derivative, that makes a kink where several meet."""
 FEW = 64
 """Up to so many elements are all looked at one by one; of more, the wrong one is searched by halving."""
 SAMPLED = 8
@@ -77,17 +81,16 @@ def _look(
     index: int,
     scale: float = 1.0,
     direction: Vector | None = None,
-    cotangents: Arrays | None = None,
+    smooth: NDArray[np.bool_] | None = None,
 ) -> Look | None:
-    """Return what one direction shows; None where no output has a derivative along it that can be told."""
+    """Return what one direction shows, in outputs that are `smooth`; None where none has a derivative to be told."""
     x = trial.inputs[index]
     direction = trial.direction(index) if direction is None else direction
     slope = trial.slope(index, direction, scale)
-    resolved = slope.resolved(trial.dtype)
+    resolved = slope.resolved(trial.dtype) & (True if smooth is None else smooth)
     if not resolved.any():
         return None
-    if cotangents is None:
-        cotangents = trial.drawn_cotangents(trial.split(resolved))
+    cotangents = trial.drawn_cotangents(trial.split(resolved))
     found = trial.subject.backward(trial.inputs, cotangents)
     own = found[index]
     gradient = np.zeros(x.shape) if own is None else np.asarray(own, np.float64)
@@ -158,11 +161,37 @@ def _confirmed(trial: Trial, look: Look) -> Failure | None:
             name = trial.subject.operation.input_name(look.index)
             sentence = f"the gradient of {name} differs between two calls with the same numbers"
             return Failure("repeat", Kind.NONDETERMINISTIC, sentence, look.index, element)
-    for attempt in range(CONFIRMATIONS):
-        other = _look(trial, look.index, scale=(0.75, 0.59375)[attempt % 2])
+    smooth = _smooth(trial, look)
+    if not smooth.all():
+        beside = _look(trial, look.index, direction=look.direction, smooth=smooth)
+        if beside is None or not beside.wrong:
+            return None
+        look = beside
+    for scale in SCALES:
+        other = _look(trial, look.index, scale, smooth=smooth)
         if other is not None and not other.wrong:
             return None
     return _located(trial, look)
+
+
+def _smooth(trial: Trial, look: Look) -> NDArray[np.bool_]:
+    """Return in which outputs the derivative along a direction is the sum of those along two parts of it.
+
+    Where several kinks meet, as in the middle one of three equal numbers when they are sorted, there may be a
+    derivative along every direction, and yet none that is linear in it.
+    """
+    whole = trial.slope(look.index, look.direction)
+    smooth = np.ones(len(whole.value), np.bool_)
+    scale = np.abs(whole.value).max(initial=0, where=np.isfinite(whole.value))
+    for _ in range(SPLITS):
+        part = trial.generator.random(look.direction.shape) < 0.5
+        one = trial.slope(look.index, np.where(part, look.direction, 0))
+        two = trial.slope(look.index, np.where(part, 0, look.direction))
+        apart = np.abs(whole.value - one.value - two.value)
+        allowed = SAFETY * (whole.error + one.error + two.error) + KINKED * scale
+        # what is unknown along a part alone tells nothing
+        smooth &= ~(np.isfinite(allowed) & (apart > allowed))
+    return smooth
 
 
 def _located(trial: Trial, look: Look) -> Failure:

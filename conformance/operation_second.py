@@ -10,7 +10,7 @@ import numpy as np
 
 from gradconform.conformance.compare import Kind
 from gradconform.conformance.operation import Arrays
-from gradconform.conformance.operation_gradient import CONFIRMATIONS, gradient
+from gradconform.conformance.operation_gradient import SCALES, gradient
 from gradconform.conformance.operation_inputs import Example
 from gradconform.conformance.operation_numerics import UNIT, Vector
 from gradconform.conformance.operation_subject import CallFailed, Subject, fresh
@@ -106,8 +106,8 @@ def _against_differences(trial: Trial, index: int, direction: Vector, found: Arr
     """Compare tangents, element by element, where the derivative of the output can be told."""
     tangents = flat(found)
     element: Element | None = None
-    for attempt in range(1 + CONFIRMATIONS):
-        slope = trial.slope(index, direction, (1.0, 0.75, 0.59375)[attempt])
+    for scale in (1.0, *SCALES):
+        slope = trial.slope(index, direction, scale)
         resolved = slope.resolved(trial.dtype)
         if not resolved.any() or tangents.shape != slope.value.shape:
             return Outcome("forward-mode", "kink")

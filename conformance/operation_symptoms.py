@@ -24,10 +24,6 @@ def likely(trial: Trial, failure: Failure) -> str:
     """Return the probable cause of a failure, nothing where no test fits."""
     if failure.index is None or failure.check not in {*COTANGENT_CHECKS, "gradient"}:
         return ""
-    if _is_rounded(trial, failure):
-        return (
-            "it is rounded to float32 on the way: every element is a number of float32 (meant to be: --dtype float32)"
-        )
     try:
         cause = _cotangent_cause(trial, failure.index)
     except (CallFailed, Unsupported):
@@ -38,16 +34,6 @@ def likely(trial: Trial, failure: Failure) -> str:
 
 
 COTANGENT_CHECKS = ("cotangent-zero", "cotangent-sign", "cotangent-scale", "cotangent-sum")
-
-
-def _is_rounded(trial: Trial, failure: Failure) -> bool:
-    """Return whether a gradient that is nearly right consists of numbers of float32."""
-    element, gradient = failure.element, trial.gradients[failure.index or 0]
-    if trial.dtype != "float64" or element is None or gradient is None:
-        return False
-    near = element.error <= 1e-5 * abs(element.expected)
-    with np.errstate(over="ignore"):
-        return near and bool(np.array_equal(gradient.astype(np.float32), gradient))
 
 
 def _cotangent_cause(trial: Trial, index: int) -> str:

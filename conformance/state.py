@@ -113,11 +113,12 @@ def warnings_kept(heard: Callable[[str], object], changed: Callable[[str], objec
         warnings.simplefilter("ignore")
         for category in (RuntimeWarning, UserWarning):
             warnings.simplefilter("always", category)
-        filters = list(warnings.filters)
+        filters, modules = list(warnings.filters), len(sys.modules)
         try:
             yield
         finally:
-            if list(warnings.filters) != filters:
+            # a library that is imported may add filters of its own
+            if list(warnings.filters) != filters and len(sys.modules) == modules:
                 changed("the warning filters")
             for warning in recorded or ():
                 place = f"{Path(warning.filename).name}:{warning.lineno}"

@@ -181,8 +181,8 @@ FAULTS = {
     "float32": (
         square_pair(lambda c, x: (2 * c * x).astype(np.float32).astype(float)),
         None,
-        "cotangent-sum",
-        "WRONG",
+        "returned",
+        "DTYPE",
         "float32 on the way",
     ),
     "float32 result": (square_pair(lambda c, x: (2 * c * x).astype(np.float32)), None, "returned", "DTYPE", "float32"),

@@ -433,7 +433,7 @@ def test_dtypes(torch):
     wrong = function(torch, forward, lambda ctx, c: 1.001 * c * torch.cos(ctx.saved_tensors[0]))
     assert check_layer(wrong, max_examples=3).findings[0].check == "gradient"
     inside = check_layer(lambda x: torch.tanh(x.float()).double(), max_examples=2)
-    assert "float32 on the way" in inside.findings[0].likely
+    assert "rounded to float32 on the way" in inside.findings[0].sentence
     with pytest.raises(InvalidInput, match="dtype 'float16' cannot be checked alone"):
         check_layer(torch.tanh, dtypes="float16")
 
