@@ -78,7 +78,8 @@ def _is_rounded(trial: Trial, index: int) -> bool:
     found = trial.subject.backward(trial.nudged_inputs(), cotangents)[index]
     if found is None:
         return False
-    numbers = found[np.isfinite(found) & (found != 0)]
+    # what is left of terms that cancel has few bits anyway
+    numbers = found[np.isfinite(found) & (np.abs(found) > 8 * trial.floor(index, cotangents))]
     with np.errstate(all="ignore"):
         return bool(len(numbers)) and np.array_equal(numbers.astype(np.float32), numbers)
 

@@ -103,7 +103,7 @@ BAD_INPUT = {
     ),
     "unknown target": (["check", "tensorflaw"], "target 'tensorflaw': expected reference"),
     "missing file": (["check", "no.py:gradients"], "no.py: no such file"),
-    "no function": (["check", "candidate.py"], "Write it as candidate.py:gradients"),
+    "no function": (["check", "empty.py"], "Write it as empty.py:gradients"),
     "missing function": (["check", "candidate.py:gradient"], "did you mean gradients?"),
     "not a function": (["check", "candidate.py:number"], "expected a function"),
     "syntax error": (["check", "syntax.py:gradients"], "syntax.py:2: SyntaxError"),
@@ -126,6 +126,7 @@ def test_bad_input_is_one_line_and_exit_4(case, tmp_path, monkeypatch, capsys):
         "ragged.csv": "a,b,c\n1,2,0\n1,2\n",
         "labels.csv": "a,b,c\n1,2,0\n3,4,2\n",
         "candidate.py": BIAS_MEAN + "\nnumber = 3\n",
+        "empty.py": "number = 3\n",
         "syntax.py": "\ndef gradients(:\n",
         "raises.py": "\nraise RuntimeError('no')\n",
     }

@@ -181,7 +181,8 @@ def test_every_layout_of_the_result(lay_out):
 def test_parameters_alone():
     result = left_alone(lambda *arguments: gradients(*arguments).parameters)
     assert set(result.implementations[0].checks) - {"delta-rows"} == {
-        "parameters", "batch-permutation", "class-permutation", "sum-of-samples", "cotangent-linearity"
+        "parameters", "batch-permutation", "class-permutation", "sum-of-samples", "sample-twice",
+        "cotangent-linearity", "repeatable", "stateless",
     }  # fmt: skip
 
 

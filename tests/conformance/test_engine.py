@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from dataclasses import replace
 
 import msgspec
@@ -524,7 +525,7 @@ def interrupting(after, compute):
     def counted(*arguments):
         calls.append(None)
         if len(calls) == after:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return compute(*arguments)
 
     return counted
@@ -549,7 +550,7 @@ def test_an_interruption_while_shrinking_keeps_the_findings():
 
     def compute(*arguments):
         if told and len(told) > 8:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         told.append(None)
         return {path: 2 * array for path, array in gradients(*arguments).parameters.items()}
 

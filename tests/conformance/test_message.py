@@ -79,7 +79,7 @@ def test_a_complete_message(failed, wide):
         "  also wrong  0.bias",
         "  right  output 0, output 1, output 2, loss, output delta, delta 1, delta 0, 2.weight,",
         " " * 23 + "0.weight, input",
-        "  check  parameters",
+        "  check  parameters WRONG Dense.bias",
         f"  again  {COMMAND}",
         "bias-mean  float64",
         "  20 networks, 576 comparisons of 4,056 elements",
