@@ -2,7 +2,8 @@
 
 The run is made in a child of a process that has imported next to nothing. A candidate that crashes the interpreter,
 leaves by `os._exit`, or hangs in C until the watchdog ends it, ends the child without a word; the parent then runs the
-same command again, with each candidate in a process of its own. Where a system cannot fork, the run is made here.
+same command again, with each candidate in a process of its own. Where a system cannot fork, or cannot wait for signals,
+the run is made here.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 
 CRASHES = {"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGKILL", "SIGSYS", "SIGTRAP", "SIGXCPU"}
 """The signals of a crash, or of a system out of memory; others were sent to end the run."""
 DONE = "done"
+AWAITED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD} if hasattr(signal, "sigtimedwait") else set()
 SET_CHILD_SUBREAPER = 36
 """An option of Linux' prctl."""
 
@@ -42,9 +43,11 @@ def supervised(arguments: Sequence[str], run: Callable[[Sequence[str]], None]) -
         return
     reading, writing = os.pipe()
     _adopt()
+    signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
     child = os.fork()
     if child == 0:
         global _report  # noqa: PLW0603 - one process has one supervisor
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, AWAITED)
         os.close(reading)
         _report = writing
         try:
@@ -76,29 +79,26 @@ def _needed(arguments: Sequence[str]) -> bool:
     """Return whether a command runs somebody's own code in this process."""
     own = any(":" in argument or argument.endswith(".py") for argument in arguments[1:])
     checks = bool(arguments) and arguments[0] == "check" and "--isolate" not in arguments and "--" not in arguments
-    return checks and own and hasattr(os, "fork")
+    return checks and own and hasattr(os, "fork") and bool(AWAITED)
 
 
 def _wait(child: int, reading: int) -> tuple[list[str], int]:
-    """Return what a child told, and how it ended. What is sent to end the run is sent on; Ctrl-C reaches it as well."""
-
-    def send_on(number: int, _frame: FrameType | None) -> None:
-        os.kill(child, number)
-
+    """Return what a child told, and how it ended. What was sent to this process alone is sent on to it."""
+    ended, status = 0, 0
+    while not ended:
+        sent = signal.sigtimedwait(AWAITED, 1.0)
+        # Ctrl-C of a terminal, which the kernel sends, reaches the child as well
+        if sent is not None and sent.si_signo != signal.SIGCHLD and sent.si_code <= 0:
+            os.kill(child, sent.si_signo)
+        ended, status = os.waitpid(child, os.WNOHANG)
     told = b""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, send_on)
-    _, status = os.waitpid(child, 0)
     # somebody whom the candidate left behind may hold the other end open
     os.set_blocking(reading, False)
     with contextlib.suppress(BlockingIOError):
         told = os.read(reading, 65536)
     os.close(reading)
     _end_orphans()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, AWAITED)
     return told.decode().split(), status
 
 
