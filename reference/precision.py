@@ -100,8 +100,7 @@ def precision(dtype: np.dtype[Any], arithmetic: str = "any") -> Precision:
         eta_acc=eta if long == dtype else float(np.finfo(long).smallest_normal),
         normal=subnormal if dtype == np.float16 else normal,
         flushes=flushes,
-        # what is computed in float64 and returned in float32 went on with more digits than it shows
-        excess=(long != dtype and arithmetic in {"xla", "any"}) or (dtype == np.float32 and arithmetic == "any"),
+        excess=long != dtype and arithmetic in {"xla", "any"},
         largest=float(info.max),
         **constants(dtype.name, arithmetic),
     )
