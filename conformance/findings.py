@@ -11,6 +11,7 @@ import numpy as np
 from gradconform.case import Case
 from gradconform.conformance.checks import CHECKS
 from gradconform.conformance.compare import Comparison, Factor, Kind
+from gradconform.conformance.diagnosis import UNKNOWN, Diagnosis
 from gradconform.conformance.examples import Draw, Example
 from gradconform.conformance.expected import key_text
 from gradconform.conformance.implementations import Implementation
@@ -43,6 +44,12 @@ class Failure:
     numbers: str
     origin: Origin | None = None
     evidence: list[Evidence] = field(default_factory=list)
+    diagnosis: Diagnosis = UNKNOWN
+    id: str = ""
+    """What names the finding, from its first failing case on, however much smaller it becomes."""
+
+    def __post_init__(self) -> None:
+        self.id = self.id or _identity(self)
 
     @property
     def case(self) -> Case:
@@ -94,7 +101,7 @@ def finding_of(failure: Failure, command: str, witnesses: Sequence[Implementatio
     passed = [entry.path for entry in agreed if not _relation(entry)]
     agreeing, disagreeing = _votes(failure, witnesses)
     finding = Finding(
-        id=_identity(failure, case),
+        id=failure.id,
         implementation=failure.implementation.name,
         check=root.check,
         kind=root.kind.name,
@@ -114,6 +121,11 @@ def finding_of(failure: Failure, command: str, witnesses: Sequence[Implementatio
         agreeing=agreeing,
         disagreeing=disagreeing,
         place=place_of(root, case.network, failure.judgement.comparisons),
+        symptom=failure.diagnosis.symptom,
+        likely=failure.diagnosis.likely,
+        mend=failure.diagnosis.mend,
+        evidence=failure.diagnosis.evidence,
+        facts=list(failure.diagnosis.facts),
         detail=root.detail,
         look=root.look,
         command=command,
@@ -209,7 +221,8 @@ def _votes(failure: Failure, witnesses: Sequence[Implementation]) -> tuple[list[
     return agreeing, disagreeing
 
 
-def _identity(failure: Failure, case: Case) -> str:
+def _identity(failure: Failure) -> str:
+    case = failure.case
     text = [failure.implementation.name, failure.root.check, failure.root.path, str(case.network)]
     digest = hashlib.sha256("\n".join(text).encode())
     for array in [*case.parameters.values(), case.batch.inputs, case.batch.targets]:

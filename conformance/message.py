@@ -58,6 +58,14 @@ def finding_text(finding: Finding) -> str:
         say("right", ", ".join(finding.right))
     if finding.agreeing or finding.disagreeing:
         say("votes", _votes(finding))
+    for fact in finding.facts:
+        say("known", fact)
+    if finding.likely:
+        say("likely", finding.likely)
+    if finding.mend:
+        say("mend", finding.mend)
+    if finding.evidence:
+        say("evidence", finding.evidence)
     say("check", finding.key or finding.check)
     if finding.command:
         # not wrapped: a command is copied as one line

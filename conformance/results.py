@@ -127,6 +127,16 @@ class Finding(msgspec.Struct, kw_only=True):
     disagreeing: list[str] = []
     place: str = ""
     """Which pass of which layer the error enters in, where that can be told."""
+    symptom: str = ""
+    """The mistake that explains all of it, by its id; of several at once the ids with ` + ` between; empty: unknown."""
+    likely: str = ""
+    """The same as a sentence that says what to do."""
+    mend: str = ""
+    """The line that is probably wrong, and what belongs there."""
+    evidence: str = ""
+    """On what the diagnosis rests."""
+    facts: list[str] = []
+    """What is known of the pattern of the error, whatever its cause."""
     detail: str = ""
     look: Look = "global"
     command: str = ""
