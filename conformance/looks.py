@@ -54,13 +54,13 @@ def views(case: Case, actual: Gradients[Any], evaluate: Evaluate, measured: dict
 
 def _against(run: Gradients[Any], evaluate: Evaluate, measured: dict[str, float]) -> Resolution:
     expected = evaluate()
-    given = _quantities(run)
+    given = quantities(run)
     # what can be compared: every array of the right shape and of floating-point numbers
-    bounds = _quantities(expected.gradients).items()
+    bounds = quantities(expected.gradients).items()
     arrays = {name: array for name, bound in bounds if (array := _usable(given.get(name), bound.shape)) is not None}
 
     def worst(expected: Expected) -> Array:
-        bounds = _quantities(expected.gradients)
+        bounds = quantities(expected.gradients)
         largest: Array = np.zeros(1)
         for name, array in arrays.items():
             found = ratios(bounds[name], array)
@@ -71,7 +71,7 @@ def _against(run: Gradients[Any], evaluate: Evaluate, measured: dict[str, float]
     return resolve(expected, lambda shares: evaluate(shares=shares), worst, measured)
 
 
-def _quantities(found: Gradients[Any]) -> dict[tuple[str, Any], Any]:
+def quantities(found: Gradients[Any]) -> dict[tuple[str, Any], Any]:
     """Return all that a run may give, by its kind and its key."""
     kinds: dict[str, Mapping[Any, Any]] = {
         "parameters": found.parameters,
