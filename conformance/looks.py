@@ -41,7 +41,7 @@ def views(case: Case, actual: Gradients[Any], evaluate: Evaluate, measured: dict
     """
     run = actual.captured if actual.captured is not None else actual
     seen: list[View] = []
-    shown = _shown(case, run)
+    shown = shown_steps(case, run)
     if shown.outputs or shown.deltas:
         seen.append(View("local", _against(run, partial(evaluate, shown=shown), measured), run))
     if run is not actual:
@@ -82,7 +82,7 @@ def quantities(found: Gradients[Any]) -> dict[tuple[str, Any], Any]:
     return {(kind, key): value for kind, mapping in kinds.items() for key, value in mapping.items()}
 
 
-def _shown(case: Case, run: Gradients[Any]) -> Gradients[Array]:
+def shown_steps(case: Case, run: Gradients[Any]) -> Gradients[Array]:
     """Return the outputs and deltas that can be gone on with.
 
     The probabilities under a cross entropy are none of them: many compute it, and its delta, from the logits.

@@ -8,6 +8,7 @@ Planted faults (`gradconform.conformance.faults`) are written independently of t
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,7 +28,7 @@ from gradconform.reference.bounding import Bounding
 from gradconform.reference.bounds import carrier_for
 from gradconform.reference.layers import Arithmetic, Pullback, layer_rule
 from gradconform.reference.losses import cost
-from gradconform.reference.precision import precision
+from gradconform.reference.precision import Precision
 
 
 @dataclass(eq=False)
@@ -122,6 +123,8 @@ class Mistake:
     arithmetic: type[Plain] = Plain
     inexact: bool = False
     """Whether what it gives depends on how it is rounded: then it is predicted in the case's own type, without bound."""
+    short: DTypeLike = None
+    """A shorter type in which all is computed, and of which all is that is wrong."""
 
     def __post_init__(self) -> None:
         if self.arithmetic is not Plain:
@@ -143,8 +146,25 @@ class FusedBounding(Bounding):
     fuses = True
 
 
-def predict(mistakes: Sequence[Mistake], case: Case, k: Arithmetic) -> Gradients[Value]:
+class Everywhere(Sequence[float]):
+    """The same derivative at all kinks: 0 the left-sided, 1 the right-sided one."""
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.share
+
+
+def predict(
+    mistakes: Sequence[Mistake], case: Case, k: Arithmetic, shown: Gradients[Array] | None = None
+) -> Gradients[Value]:
     """Return what is computed for a case by whoever makes all the mistakes, in the arithmetic `k`.
+
+    `shown`: outputs and deltas that somebody computed, on which each step is done.
 
     Raises whatever arithmetic on arrays of the wrong shape raises, where mistakes do not go together.
     """
@@ -154,7 +174,13 @@ def predict(mistakes: Sequence[Mistake], case: Case, k: Arithmetic) -> Gradients
             network, parameters, batch = changed
     with np.errstate(all="ignore"):
         found = backpropagate(
-            k, network, parameters, batch, rule=_rule(mistakes, network), end=_end([m for m in mistakes if m.end])
+            k,
+            network,
+            parameters,
+            batch,
+            shown=shown,
+            rule=_rule(mistakes, network),
+            end=_end([mistake for mistake in mistakes if mistake.end is not None]),
         )
         for mistake in mistakes:
             if mistake.finish is not None and (changed_found := mistake.finish(case, found, k)) is not None:
@@ -162,18 +188,37 @@ def predict(mistakes: Sequence[Mistake], case: Case, k: Arithmetic) -> Gradients
     return found
 
 
-def bounded(mistakes: Sequence[Mistake], case: Case, arithmetic: str, *, fuse: bool) -> Gradients[Bounded]:
-    """Return the same with bounds, in an arithmetic of `gradconform.reference.precision`, all kinks left open."""
+def bounded(
+    mistakes: Sequence[Mistake],
+    case: Case,
+    m: Precision,
+    *,
+    fuse: bool,
+    shown: Gradients[Array] | None = None,
+    share: float | None = None,
+) -> tuple[Gradients[Bounded], bool]:
+    """Return the same with bounds, in a rounding model, and whether a pre-activation lies at a kink.
+
+    `share`: the derivative taken at kinks; None: any.
+    """
     kind = FusedBounding if fuse else Bounding
-    k = kind(precision(case.dtype, arithmetic), carrier_for(case.network, case.batch))
-    return predict(mistakes, case, k)
+    k = kind(m, carrier_for(case.network, case.batch), None if share is None else Everywhere(share))
+    found = predict(mistakes, case, k, shown)
+    return found, any(site.near.any() for site in k.sites)
 
 
-def plain(mistakes: Sequence[Mistake], case: Case, dtype: DTypeLike = np.float64, *, fuse: bool) -> Gradients[Array]:
+def plain(
+    mistakes: Sequence[Mistake],
+    case: Case,
+    dtype: DTypeLike = np.float64,
+    *,
+    fuse: bool,
+    shown: Gradients[Array] | None = None,
+) -> Gradients[Array]:
     """Return the same in `dtype` alone, without bounds and many times as fast."""
     k = next((mistake.arithmetic for mistake in mistakes if mistake.arithmetic is not Plain), Plain)(dtype)
     k.fuses = fuse
-    return predict(mistakes, case, k)
+    return predict(mistakes, case, k, shown)
 
 
 def _rule(mistakes: Sequence[Mistake], network: Network) -> Callable[..., tuple[Value, Pullback]]:

@@ -13,6 +13,8 @@ from gradconform.layers import ELU, GELU, LeakyReLU, Record, ReLU, Sigmoid, SiLU
 from gradconform.reference.arithmetic import Value
 from gradconform.reference.layers import Arithmetic, Pullback, layer_rule
 
+KINKS = (-1.0, 2.0, -0.5, 1.5)
+"""What people take for a derivative at a kink, beside what is right."""
 Slope = Callable[[Step], Value | None]
 
 PLAIN_ONES = (Sigmoid(), Tanh(), ReLU(), Softplus(), SiLU(), GELU())
@@ -54,12 +56,12 @@ def _of_output(s: Step, a: Value) -> Value | None:
     return None
 
 
-def _positive(value: Value) -> np.ndarray[Any, Any]:
-    return np.asarray(getattr(value, "value", value), np.float64) > 0
+def _number(value: Value) -> np.ndarray[Any, Any]:
+    return np.asarray(getattr(value, "value", value), np.float64)
 
 
 def _masked(s: Step, by: Value) -> Value:
-    return s.k.weigh(s.k.lift(_positive(by).astype(float)), s.right[0])
+    return s.k.weigh(s.k.lift((_number(by) > 0).astype(float)), s.right[0])
 
 
 def _product_term(s: Step) -> Value | None:
@@ -123,6 +125,16 @@ def _with(kind: type[Record], **options: float) -> Callable[[Record], Record | N
 
 def _squared_slope(layer: Record) -> Record | None:
     return LeakyReLU(layer.slope**2) if isinstance(layer, LeakyReLU) else None
+
+
+def _at_kink(value: float) -> Callable[[Step], tuple[Value, dict[str, Value]] | None]:
+    """Return another derivative where z is exactly 0."""
+
+    def step(s: Step) -> tuple[Value, dict[str, Value]]:
+        zero = (_number(s.x) == 0).astype(float)
+        return s.below(s.k.weigh(s.k.lift(1 - zero), s.right[0]) + s.k.weigh(s.k.lift(zero), s.delta * value))
+
+    return step
 
 
 def _softmax_pulled(change: Callable[[Step], Value]) -> Callable[[Step], tuple[Value, dict[str, Value]] | None]:
@@ -282,6 +294,15 @@ def table() -> Iterator[Mistake]:
     ]
     for identifier, likely, mend, step, kinds in rows:
         yield Mistake(identifier, likely, mend, step=step, kinds=kinds or tuple(map(type, _ALL)))
+    for value in KINKS:
+        yield Mistake(
+            "kink-derivative",
+            f"the derivative{{where}} at exactly 0 is {value:g}, which no convention has: it lies between the left-sided "
+            "and the right-sided one",
+            "np.where(z > 0, 1, 0): one of the two at 0",
+            step=_at_kink(value),
+            kinds=(ReLU, LeakyReLU),
+        )
     yield from _others()
     yield from _forward()
 

@@ -454,13 +454,6 @@ def _reductions() -> Iterator[Mistake]:
         claims=3,
     )
     yield Mistake(
-        "mean-over-outputs",
-        "the cost is averaged over the outputs alone: divide by the samples as well",
-        "delta = ... / y.size, not / y.shape[1]",
-        end=scaled(lambda e: float(e.rows) if isinstance(e.loss, ELEMENTS) and e.loss.reduction == "mean" else None),
-        claims=3,
-    )
-    yield Mistake(
         "mean-of-others",
         "the mean is taken over N - 1 samples: divide by N",
         "/ len(x), not / (len(x) - 1)",

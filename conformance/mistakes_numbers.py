@@ -337,6 +337,13 @@ def _shorter() -> Iterator[Mistake]:
             )
         yield Mistake(
             "lower-precision",
+            f"all is computed in {name}: keep the type of the inputs",
+            f"no cast to {name} (astype, .float(), a default dtype)",
+            short=dtype,
+            claims=2,
+        )
+        yield Mistake(
+            "lower-precision",
             f"the gradients of biases are summed in {name}: keep the type of the inputs",
             f"delta.sum(axis=0), not delta.astype({name}).sum(axis=0)",
             step=_summed(dtype),

@@ -49,7 +49,8 @@ def _outputs(case: Case) -> float:
     return float(case.network.widths[-1])
 
 
-AVERAGED = "although the loss is a mean already"
+PER_ROW = Constant("1/batch", lambda case: 1.0 if case.network.loss.averages else 1 / _rows(case))
+AVERAGED = "which is done, where it is to be done, by the delta already"
 
 CONSTANTS = (
     Constant(
@@ -68,9 +69,15 @@ CONSTANTS = (
     ),
     Constant(
         "1/batch",
-        lambda case: 1 / _rows(case),
+        lambda case: 1 / _rows(case) if case.network.loss.averages else 1.0,
         ("mean-twice", "the gradients{where} are divided by the batch twice: the loss is a mean already, divide once"),
-        ("weight-mean", f"the gradients of the weights{{where}} are divided by the batch, {AVERAGED}: leave it out"),
+        mend="divide by len(x) once",
+    ),
+    Constant(
+        "1/batch",
+        lambda case: 1 / _rows(case),
+        None,
+        ("weight-mean", f"the gradients of the weights{{where}} are divided by the batch, {AVERAGED}: add them up"),
         ("bias-mean", f"the gradients of the biases{{where}} are averaged over the batch, {AVERAGED}: add them up"),
         "dw = x.T @ delta, db = delta.sum(axis=0), not delta.mean(axis=0), with delta = (p - y) / len(x)",
     ),
@@ -218,6 +225,13 @@ def table() -> Iterator[Mistake]:
                     claims=1 + position.claims,
                 )
     yield Mistake(
+        "sum-divides",
+        "the gradients are divided by the batch although the costs are not averaged: this reduction is no mean",
+        "delta = p - y for reduction sum, without / len(x)",
+        finish=_multiplied(PER_ROW, "any", POSITIONS[0]),
+        claims=2,
+    )
+    yield Mistake(
         "exchanged",
         "the gradients of two layers of the same shape are exchanged: return each under its own path",
         finish=_exchanged,
@@ -332,7 +346,8 @@ def _constant(right: Mapping[str, Array], given: Mapping[str, Array]) -> Iterato
             continue
         at = np.unravel_index(int(np.argmax(np.abs(right[path]))), right[path].shape)
         factor = snapped(float(given[path][at] / right[path][at])) if right[path][at] else 0.0
-        if not 0 < abs(factor) < np.inf or factor == 1:
+        # what has a name is in the table
+        if not 0 < abs(factor) < np.inf or factor in {1.0, -1.0, 2.0, 0.5} or factor in {2.0**n for n in range(7, 17)}:
             continue
         constant = Constant(f"{factor:g}", lambda case, factor=factor: factor)
         yield Mistake(
