@@ -23,8 +23,12 @@ if TYPE_CHECKING:
     from gradconform.conformance.findings import Failure
     from gradconform.conformance.plan import Plan
 
-SECONDS = 1.5
+SECONDS = 2.0
 """How long several mistakes at once are looked for, where no single one explains what is wrong."""
+ALTERNATIVES = 2
+"""So many explanations that cannot be told apart are told."""
+SLACK = 1
+"""An explanation that claims so much more than another is told beside it."""
 NAMED = {Kind.WRONG, Kind.NONFINITE}
 """What may come of a wrong formula. The other kinds say themselves what is wrong."""
 UNSTEADY = {Kind.STATEFUL, Kind.NONDETERMINISTIC}
@@ -63,10 +67,11 @@ def diagnose(failure: Failure, plan: Plan) -> Diagnosis:
         told = remembered(implementation, failure.case, own=own)
         return UNKNOWN if told is None else _named(*told)
     found = Search(evidence, SECONDS).theories()
-    if found:
-        return concluded(found, evidence)
+    diagnosis = concluded(found, evidence) if found else UNKNOWN
+    if diagnosis.symptom:
+        return diagnosis
     told = remembered(implementation, failure.case, own=own) or located(evidence)
-    diagnosis = UNKNOWN if told is None else _named(*told)
+    diagnosis = UNKNOWN if told is None or found else _named(*told)
     return replace(diagnosis, facts=known(evidence, failure.root, failure.judgement.comparisons))
 
 
@@ -85,9 +90,12 @@ def gather(failure: Failure, *, own: bool) -> list[Evidence]:
 
 def concluded(found: Sequence[Theory], evidence: Sequence[Evidence]) -> Diagnosis:
     """Return the diagnosis of the theories that remain."""
-    weaker = {identifier for theory in found for mistake in theory.mistakes for identifier in mistake.implies}
-    if any(theory.symptom in weaker for theory in found):
-        found = [theory for theory in found if not any(mistake.implies for mistake in theory.mistakes)]
+    symptoms = {theory.symptom for theory in found}
+    found = [theory for theory in found if not any(less in symptoms for less in theory.implied)]
+    least = min(theory.claims for theory in found)
+    found = [theory for theory in found if theory.claims <= least + SLACK]
+    if len(found) > ALTERNATIVES:
+        return UNKNOWN
     mends = dict.fromkeys(mistake.mend for theory in found for mistake in theory.mistakes if mistake.mend)
     failing = sum(entry.fails for entry in evidence)
     others = len(evidence) - failing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -48,6 +48,8 @@ class Evidence:
     reference: Gradients[Bounded]
     shown: Gradients[Array] | None = None
     fresh: bool = True
+    predictions: dict[tuple[object, ...], Gradients[Array]] = field(default_factory=dict)
+    """What mistakes give in this case, by who asked (`gradconform.conformance.theories`)."""
 
     @cached_property
     def names(self) -> list[tuple[str, Any]]:
@@ -107,6 +109,12 @@ class Evidence:
     def wrong(self) -> Array:
         """Which elements rounding cannot explain."""
         return np.asarray(self.ratio_of(self.reference) > 1)
+
+    @cached_property
+    def largest(self) -> Array:
+        """For each element the size of the largest finite one of its array."""
+        sizes = [np.abs(part[np.isfinite(part)]).max(initial=0.0) for _, part in self.by_name(self.given)]
+        return np.repeat(sizes, self.sizes)
 
     @property
     def fails(self) -> bool:

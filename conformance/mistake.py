@@ -182,9 +182,15 @@ def predict(
             rule=_rule(mistakes, network),
             end=_end([mistake for mistake in mistakes if mistake.end is not None]),
         )
-        for mistake in mistakes:
-            if mistake.finish is not None and (changed_found := mistake.finish(case, found, k)) is not None:
-                found = changed_found
+        found = finished(mistakes, case, found, k)
+    return found
+
+
+def finished(mistakes: Sequence[Mistake], case: Case, found: Gradients[Value], k: Arithmetic) -> Gradients[Value]:
+    """Return what is returned by whoever makes the mistakes after all is computed."""
+    for mistake in mistakes:
+        if mistake.finish is not None and (changed := mistake.finish(case, found, k)) is not None:
+            found = changed
     return found
 
 

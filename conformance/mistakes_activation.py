@@ -102,6 +102,29 @@ def _instead(
     return forward
 
 
+def _slope_of_output(layer: Record, k: Arithmetic, a: Value) -> Value:
+    """Return sigma' as the formula of the output that people write."""
+    return a * (1 - a) if isinstance(layer, Sigmoid) else 1 - a * a
+
+
+def _forward_alone(
+    change: Callable[[Record], Record | None], slope: Callable[[Record, Arithmetic, Value], Value]
+) -> Callable[[Record, Arithmetic, Value, Mapping[str, Value]], tuple[Value, Pullback] | None]:
+    """Return another layer's forward pass, with the layer's own derivative, at z or as a formula of the output."""
+
+    def forward(
+        layer: Record, k: Arithmetic, x: Value, parameters: Mapping[str, Value]
+    ) -> tuple[Value, Pullback] | None:
+        other = change(layer)
+        if other is None or (slope is _slope_of_output and not isinstance(layer, Sigmoid | Tanh)):
+            return None
+        a = layer_rule(other, k, x, parameters)[0]
+        own = slope(layer, k, a if slope is _slope_of_output else x)
+        return a, lambda delta: (own * delta, {})
+
+    return forward
+
+
 def _left_out(layer: Record, k: Arithmetic, x: Value, parameters: Mapping[str, Value]) -> tuple[Value, Pullback] | None:
     """Return the identity for an elementwise layer."""
     return (x, lambda delta: (delta, {})) if elementwise(layer) else None
@@ -329,6 +352,15 @@ def _others() -> Iterator[Mistake]:
                 kinds=(type(own),),
                 claims=2,
             )
+            for slope, more in ((_slope, 0), (_slope_of_output, 1)):
+                yield Mistake(
+                    "other-forward",
+                    f"the forward pass computes {that} where the network says {this}; the backward pass is {this}'s",
+                    f"a = {this.lower()}(z), not {that.lower()}(z)",
+                    forward=_forward_alone(change, slope),
+                    kinds=(type(own),),
+                    claims=3 + more,
+                )
             yield Mistake(
                 "other-activation",
                 f"{that} is computed where the network says {this}, forward and backward",

@@ -87,7 +87,7 @@ def _no_bias(layer: Record, k: Arithmetic, x: Value, parameters: Any) -> tuple[V
     if not isinstance(layer, Dense) or not layer.bias:
         return None
     without = msgspec.structs.replace(layer, bias=False)
-    output, _ = layer_rule(without, k, x, parameters)
+    output, _ = layer_rule(without, k, x, {"weight": parameters["weight"]})
     _, pullback = layer_rule(layer, k, x, parameters)
     return output, pullback
 
@@ -229,7 +229,9 @@ def table() -> Iterator[Mistake]:
         ),
     ]
     for identifier, likely, mend, step in rows:
-        yield Mistake(identifier, likely, mend, step=step, kinds=(Dense,))
+        # at the lowest layer nobody sees whether the delta below it is right
+        implies = ("derivative-missing",) if identifier == "delta-before-activation" else ()
+        yield Mistake(identifier, likely, mend, step=step, kinds=(Dense,), implies=implies)
     for rate in RATES:
         yield Mistake(
             "updated-weights",
@@ -241,7 +243,7 @@ def table() -> Iterator[Mistake]:
         )
     yield Mistake(
         "bias-unused",
-        "the forward pass leaves out the bias: z = x W + b",
+        "the forward pass leaves out the bias{where}: z = x W + b",
         "z = x @ w + b, not x @ w",
         forward=_no_bias,
         kinds=(Dense,),

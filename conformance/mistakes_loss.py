@@ -194,6 +194,15 @@ def _softmax_over_the_batch(e: End) -> Value | None:
     return (e.k.softmax(e.z.mT)[0].mT - _labels(e)) * _weights(e) if _plain_classes(e) else None
 
 
+def _softmax_over_the_batch_of_shifted(e: End) -> Value | None:
+    """Return the same where each row's largest logit was subtracted, which then does not cancel."""
+    if not _plain_classes(e):
+        return None
+    top = _float(e.z).argmax(axis=1)
+    shifted = e.z - e.z[np.arange(e.rows), top][:, None]
+    return (e.k.softmax(shifted.mT)[0].mT - _labels(e)) * _weights(e)
+
+
 def _sigmoid_for_softmax(e: End) -> Value | None:
     return (layer_rule(Sigmoid(), e.k, e.z, {})[0] - _labels(e)) * _weights(e) if _plain_classes(e) else None
 
@@ -580,6 +589,13 @@ def _wrong_deltas() -> Iterator[Mistake]:
             "the softmax is taken over the samples: normalise each sample over its classes",
             "p = e / e.sum(axis=1, keepdims=True), not axis=0",
             _softmax_over_the_batch,
+            (SoftmaxCrossEntropy,),
+        ),
+        (
+            "softmax-axis",
+            "the exponentials are divided by their sum over the samples: normalise each sample over its classes",
+            "p = e / e.sum(axis=1, keepdims=True), not axis=0",
+            _softmax_over_the_batch_of_shifted,
             (SoftmaxCrossEntropy,),
         ),
         (

@@ -325,6 +325,11 @@ def _shorter() -> Iterator[Mistake]:
         for what, more in (
             ("the finished gradients are", {"finish": _finished(dtype)}),
             ("inputs and parameters are", {"given": lambda n, p, b, dtype=dtype: _shortened(n, p, b, dtype)}),
+            (
+                "the inputs are",
+                {"given": lambda n, p, b, dtype=dtype: (n, p, replace(b, inputs=through(b.inputs, dtype)))},
+            ),
+            ("the parameters are", {"given": lambda n, p, b, dtype=dtype: (n, _shortened(n, p, b, dtype)[1], b)}),
             ("the output delta is", {"end": lambda e, dtype=dtype: (e.cost, through(e.delta, dtype))}),
             ("the operands of products are", {"forward": _products(dtype)}),
         ):

@@ -11,6 +11,7 @@ from gradconform.case import Array
 from gradconform.conformance.checks import CHECKS
 from gradconform.conformance.compare import Comparison
 from gradconform.conformance.fresh import Evidence
+from gradconform.conformance.mistakes_scale import CONSTANTS
 
 FEW = 4
 """So many cases make a pattern."""
@@ -66,7 +67,38 @@ def _which(failing: Sequence[Evidence]) -> str:
 
 def known(evidence: Sequence[Evidence], root: Comparison, comparisons: Sequence[Comparison]) -> tuple[str, ...]:
     """Return what is known of the pattern of an error that has no name."""
-    return tuple([*_places(evidence, root), *_sizes(evidence), *_relations(comparisons)])
+    return tuple([*_factors(evidence), *_places(evidence, root), *_sizes(evidence), *_relations(comparisons)])
+
+
+def _factors(evidence: Sequence[Evidence]) -> Iterator[str]:
+    """Yield the arrays that are off by a constant with a name, the same in all cases."""
+    failing = [entry for entry in evidence if entry.fails]
+    said: dict[str, list[str]] = {}
+    for name in dict.fromkeys(name for entry in failing for name in entry.names):
+        parts = [
+            (entry, given, right, wrong, bound)
+            for entry in failing
+            for (own, given), (_, right), (_, wrong), (_, bound) in zip(
+                *map(entry.by_name, (entry.given, entry.right, entry.wrong, entry.bound)), strict=True
+            )
+            if own == name
+        ]
+        if not any(wrong.any() for _, _, _, wrong, _ in parts):
+            continue
+        for constant in CONSTANTS:
+            with np.errstate(all="ignore"):
+                if all(
+                    (
+                        np.abs(given - (factor := constant.value(entry.case)) * right)
+                        <= 4 * max(1, abs(factor)) * bound
+                    ).all()
+                    for entry, given, right, _, bound in parts
+                ):
+                    said.setdefault(constant.text, []).append(TITLES[name[0]](name[1]))
+                    break
+    if said:
+        text = "; ".join(f"{', '.join(dict.fromkeys(names))} {constant} times" for constant, names in said.items())
+        yield f"{text} what is expected, in all of {len(failing)} cases that fail"
 
 
 def _places(evidence: Sequence[Evidence], root: Comparison) -> Iterator[str]:

@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import DTypeLike
 
-from gradconform.case import Array
+from gradconform.case import Array, Gradients
 from gradconform.conformance import (
     mistakes_activation,
     mistakes_linear,
@@ -26,23 +26,28 @@ from gradconform.conformance import (
 )
 from gradconform.conformance.fresh import Evidence
 from gradconform.conformance.kinks import CONVENTIONS
-from gradconform.conformance.mistake import Mistake, bounded, plain, scoped
+from gradconform.conformance.mistake import Mistake, bounded, finished, plain, scoped
 from gradconform.conformance.mistakes_numbers import through
 from gradconform.dtypes import finfo
+from gradconform.reference.arithmetic import Plain
 from gradconform.reference.losses import fused
 from gradconform.reference.precision import Precision, precision
 
 
 MOST = 3
 """So many mistakes at once are told apart."""
-BEAM = 10
+BEAM = 8
 """So many incomplete explanations are followed further."""
 SECONDS = 4.0
 """How long mistakes are looked for, all in all."""
+KEPT = 2000
+"""So many predictions of a case are kept."""
 ALIKE = 1e-9
 """How much two arrays that differ by a constant may differ otherwise, at a quick look."""
 LEFT = 1e-2
 """What a quick look may leave of an error that is explained: the bounds decide."""
+ROUNDINGS = 1e4
+"""How many units of the largest element of an array a prediction without bounds may be off."""
 SEVERAL = 3
 """So many failing cases have to be explained, where there are so many."""
 SHARP = 1e-3
@@ -66,7 +71,14 @@ class Theory:
     @property
     def symptom(self) -> str:
         """The ids of the mistakes."""
-        return " + ".join(dict.fromkeys(mistake.id for mistake in self.mistakes))
+        return " + ".join(sorted({mistake.id for mistake in self.mistakes}))
+
+    @property
+    def implied(self) -> Iterator[str]:
+        """The symptoms that say less of the same."""
+        for mistake in self.mistakes:
+            for less in mistake.implies:
+                yield " + ".join(sorted({less if other is mistake else other.id for other in self.mistakes}))
 
     @property
     def claims(self) -> int:
@@ -108,15 +120,14 @@ def explained(theory: Theory, evidence: Evidence) -> Array:
             near = (evidence.given == through(evidence.given, theory.short)) | ~evidence.wrong
         return np.array([float(part.all()) for _, part in evidence.by_name(near)])
     try:
-        kind = case.dtype if theory.inexact else np.float64
-        predicted = evidence.vector(plain(theory.mistakes, case, kind, fuse=theory.fuse, shown=evidence.shown))
+        predicted = evidence.vector(_predicted(theory, evidence))
     except Exception:  # mistakes that do not fit the shapes of this case, or not each other
         return unexplained
     if predicted.shape != evidence.given.shape:
         return unexplained
     with np.errstate(all="ignore"):
         room = LEFT * np.where(np.isfinite(evidence.off), evidence.off, 0) + 100 * evidence.bound
-        near = np.abs(evidence.given - predicted) <= room
+        near = np.abs(evidence.given - predicted) <= room + ROUNDINGS * float(finfo(case.dtype).eps) * evidence.largest
         near |= ~np.isfinite(evidence.given) & ~np.isfinite(predicted)
         near |= ~np.isfinite(evidence.bound) & ~evidence.wrong
         parts = zip(evidence.by_name(near), evidence.by_name(evidence.given), evidence.by_name(predicted), strict=True)
@@ -225,13 +236,14 @@ class Search:
         found = self._confirmed(theory for score, theory in more if score is None)
         if found:
             return found
+        steps = [*singles, *narrowed]
         beam = _best([*scores, *more])
         until = time.monotonic() + self.seconds
         for _ in range(MOST - 1):
             longer = [
-                (self._score(theory), theory)
+                (self._score(theory, looks=1), theory)
                 for base in beam
-                for other in singles
+                for other in steps
                 if other.fuse == base.fuse
                 and time.monotonic() < until
                 and (theory := base.with_another(other.mistakes[0])).plausible
@@ -257,16 +269,19 @@ class Search:
                 for fuse in (False, True) if fits else (False,):
                     yield Theory((mistake,), fuse)
 
-    def _score(self, theory: Theory) -> float | None:
-        """Return how many more arrays a theory explains than what is right does, at a quick look; None: all of them."""
+    def _score(self, theory: Theory, looks: int = 2) -> float | None:
+        """Return how many more arrays a theory explains than what is right does, at a quick look; None: all of them.
+
+        looks: after so many cases an incomplete explanation is not followed further.
+        """
         gained = 0.0
         whole = True
-        for number, evidence in enumerate(self.evidence):
+        for number, evidence in enumerate(self.evidence, 1):
             parts = explained(theory, evidence)
             wrong = np.array([part.any() for _, part in evidence.by_name(evidence.wrong)])
             gained += float(parts[wrong].sum() - (parts[~wrong] < 1).sum())
             whole = whole and bool((parts == 1).all())
-            if not whole and number >= 1:
+            if not whole and number >= looks:
                 break
         return None if whole else gained
 
