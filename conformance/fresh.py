@@ -48,8 +48,8 @@ class Evidence:
     reference: Gradients[Bounded]
     shown: Gradients[Array] | None = None
     fresh: bool = True
-    predictions: dict[tuple[object, ...], Gradients[Array]] = field(default_factory=dict)
-    """What mistakes give in this case, by who asked (`gradconform.conformance.theories`)."""
+    predictions: dict[tuple[object, ...], tuple[object, Gradients[Array]]] = field(default_factory=dict)
+    """What mistakes give in this case, by what `gradconform.conformance.theories` asked, which is kept with it."""
 
     @cached_property
     def names(self) -> list[tuple[str, Any]]:

@@ -121,7 +121,7 @@ def explained(theory: Theory, evidence: Evidence) -> Array:
         return np.array([float(part.all()) for _, part in evidence.by_name(near)])
     try:
         predicted = evidence.vector(_predicted(theory, evidence))
-    except Exception:  # mistakes that do not fit the shapes of this case, or not each other
+    except (ValueError, IndexError):  # mistakes that do not fit the shapes of this case, or not each other
         return unexplained
     if predicted.shape != evidence.given.shape:
         return unexplained
@@ -130,10 +130,30 @@ def explained(theory: Theory, evidence: Evidence) -> Array:
         near = np.abs(evidence.given - predicted) <= room + ROUNDINGS * float(finfo(case.dtype).eps) * evidence.largest
         near |= ~np.isfinite(evidence.given) & ~np.isfinite(predicted)
         near |= ~np.isfinite(evidence.bound) & ~evidence.wrong
-        parts = zip(evidence.by_name(near), evidence.by_name(evidence.given), evidence.by_name(predicted), strict=True)
+        if near.all():
+            return unexplained + 1
+        parts = zip(*map(evidence.by_name, (near, evidence.given, predicted, evidence.wrong)), strict=True)
         return np.array(
-            [1.0 if one.all() else 0.5 * _proportional(given, other) for (_, one), (_, given), (_, other) in parts]
+            [
+                1.0 if close.all() else 0.5 * (wrong.any() and _proportional(given, other))
+                for (_, close), (_, given), (_, other), (_, wrong) in parts
+            ]
         )
+
+
+def _predicted(theory: Theory, evidence: Evidence) -> Gradients[Array]:
+    """Return what a theory gives, without bounds. What is done at the end alone needs no computation of its own."""
+    case = evidence.case
+    if theory.inexact:
+        return plain(theory.mistakes, case, case.dtype, fuse=theory.fuse, shown=evidence.shown)
+    body = tuple(mistake for mistake in theory.mistakes if mistake.finish is None)
+    key = (theory.fuse, *map(id, body))
+    if key not in evidence.predictions:
+        if len(evidence.predictions) > KEPT:
+            evidence.predictions.clear()
+        evidence.predictions[key] = body, plain(body, case, fuse=theory.fuse, shown=evidence.shown)
+    with np.errstate(all="ignore"):
+        return finished(theory.mistakes, case, evidence.predictions[key][1], Plain(np.float64))
 
 
 def _proportional(given: Array, predicted: Array) -> bool:
@@ -161,7 +181,7 @@ def asked(theory: Theory, evidence: Evidence) -> Answer:
         if theory.short is not None and not (explained(theory, evidence) == 1).all():
             return Answer.REFUTED
         answers = [_within(theory, evidence, share) for share in _choices(theory, evidence)]
-    except Exception:  # mistakes that do not fit the shapes of this case, or not each other
+    except (ValueError, IndexError):  # mistakes that do not fit the shapes of this case, or not each other
         return Answer.REFUTED
     return next((answer for answer in (Answer.EXPLAINED, Answer.CONSISTENT) if answer in answers), Answer.REFUTED)
 
