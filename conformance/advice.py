@@ -31,8 +31,7 @@ ADVICE: dict[Kind, Named] = {
     ),
     Kind.NONDETERMINISTIC: (
         "nondeterministic",
-        "the same call gives something else each time: randomness without a fixed seed, uninitialised memory (np.empty), "
-        "or threads that race",
+        "the same call gives something else each time: randomness without a fixed seed, uninitialised memory, threads",
         "np.random.default_rng(0) inside the call; np.zeros, not np.empty",
     ),
     Kind.DTYPE: (

@@ -1,4 +1,4 @@
-"""Fresh cases for a diagnosis: what a candidate gives in cases like the one in which it failed, and what is right there."""
+"""Fresh cases for a diagnosis: what a candidate gives in cases like the one in which it failed, and what is right."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Evidence:
         """Return the same of other gradients, which may be bounded, as one vector of float64."""
         arrays = quantities(found)
         parts = [np.asarray(getattr(arrays[name], "value", arrays[name]), np.float64).ravel() for name in self.names]
-        return np.concatenate(parts) if parts else np.zeros(0)
+        return np.asarray(np.concatenate(parts)) if parts else np.zeros(0)
 
     @cached_property
     def given(self) -> Array:
@@ -97,13 +97,13 @@ class Evidence:
             np.broadcast_to(arrays[name].error * allowance(arrays[name]), arrays[name].shape).ravel()
             for name in self.names
         ]
-        return np.concatenate(parts).astype(np.float64) if parts else np.zeros(0)
+        return np.asarray(np.concatenate(parts), np.float64) if parts else np.zeros(0)
 
     def ratio_of(self, found: Gradients[Bounded]) -> Array:
         """Return |given - found| / bound for every element."""
         given, bounds = quantities(self.actual), quantities(found)
         parts = [ratios(bounds[name], np.asarray(given[name])).ravel() for name in self.names]
-        return np.concatenate(parts) if parts else np.zeros(0)
+        return np.asarray(np.concatenate(parts)) if parts else np.zeros(0)
 
     @cached_property
     def wrong(self) -> Array:
@@ -114,7 +114,7 @@ class Evidence:
     def largest(self) -> Array:
         """For each element the size of the largest finite one of its array."""
         sizes = [np.abs(part[np.isfinite(part)]).max(initial=0.0) for _, part in self.by_name(self.given)]
-        return np.repeat(sizes, self.sizes)
+        return np.asarray(np.repeat(sizes, self.sizes))
 
     @property
     def fails(self) -> bool:
@@ -125,7 +125,7 @@ class Evidence:
     def off(self) -> Array:
         """How far each element is from what is right."""
         with np.errstate(all="ignore"):
-            return np.abs(self.given - self.right)
+            return np.asarray(np.abs(self.given - self.right))
 
     def by_name(self, vector: Array) -> Iterator[tuple[tuple[str, Any], Array]]:
         """Yield the parts of a vector with what they are."""
@@ -142,11 +142,12 @@ def evidence_of(implementation: Implementation, situation: Situation, *, fresh: 
         actual = subject.actual()
         case = replace(situation.case, network=implementation.described(situation.case.network))
         run = actual if actual.captured is None else actual.captured
-        shown = shown_steps(situation.case, run)
-        if shown.outputs or shown.deltas:
+        steps = shown_steps(situation.case, run)
+        shown = steps if steps.outputs or steps.deltas else None
+        if shown is not None:
             reference = situation.evaluate(implementation, shown=shown).gradients
         else:
-            run, shown, reference = actual, None, situation.expected(implementation).gradients
+            run, reference = actual, situation.expected(implementation).gradients
     except (CallFailed, NotImplementedError, InvalidInput):
         return None
     found = Evidence(case, run, implementation, allowing(reference, actual), shown, fresh)

@@ -112,7 +112,7 @@ def _given(
     return make
 
 
-def _old_parameters(old: Case, network: Network, parameters: Parameters, batch: Batch) -> Given:
+def _old_parameters(old: Case, network: Network, _parameters: Parameters, batch: Batch) -> Given:
     return network, old.parameters, batch
 
 
@@ -130,7 +130,7 @@ def _old_size(old: Case, network: Network, parameters: Parameters, batch: Batch)
     return (network, parameters, batch.take(slice(0, old.batch.rows))) if old.batch.rows < batch.rows else None
 
 
-def _everything_old(old: Case, network: Network, parameters: Parameters, batch: Batch) -> Given | None:
+def _everything_old(old: Case, network: Network, _parameters: Parameters, batch: Batch) -> Given | None:
     return (network, old.parameters, old.batch) if old.batch.rows == batch.rows else None
 
 
@@ -158,8 +158,8 @@ def _added(share: float) -> Callable[[Sequence[Case]], Mistake | None]:
     """Return gradients that add up: each call's to what was returned before, times a share."""
 
     def make(earlier: Sequence[Case]) -> Mistake | None:
-        def finish(case: Case, found: Gradients[Value], k: Arithmetic) -> Gradients[Value]:
-            total: dict[str, Any] = {path: 0.0 for path in found.parameters}
+        def finish(_case: Case, found: Gradients[Value], k: Arithmetic) -> Gradients[Value]:
+            total: dict[str, Any] = dict.fromkeys(found.parameters, 0.0)
             for old in earlier:
                 own = gradients(old.network, old.parameters, old.batch).parameters
                 total = {path: share * total[path] + own[path] for path in total}

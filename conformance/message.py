@@ -60,12 +60,9 @@ def finding_text(finding: Finding) -> str:
         say("votes", _votes(finding))
     for fact in finding.facts:
         say("known", fact)
-    if finding.likely:
-        say("likely", finding.likely)
-    if finding.mend:
-        say("mend", finding.mend)
-    if finding.evidence:
-        say("evidence", finding.evidence)
+    for label, text in (("likely", finding.likely), ("mend", finding.mend), ("evidence", finding.evidence)):
+        if text:
+            say(label, text)
     say("check", finding.key or finding.check)
     if finding.command:
         # not wrapped: a command is copied as one line

@@ -102,8 +102,8 @@ class Mistake:
     `likely` says what is wrong and what to do, `mend` which line: both may hold `{where}`. `given` changes what is
     computed: network, parameters and batch; `forward` what a layer gives, `step` its backward pass, `end` the cost and
     its delta, `finish` what is returned. `claims`: how much is claimed; of mistakes that explain the same, the one that
-    claims least is named. `scope`: which layers it is about, in words; `only`: the same as a predicate of the indices of
-    all layers of its kinds, the network and the layer's index. `implies`: the ids of mistakes that say less of the same.
+    claims least is named. `scope`: which layers it is about, in words; `only`: the same as a predicate of the indices
+    of all layers of its kinds, the network and the layer's index. `implies`: the ids of what says less of the same.
     """
 
     id: str
@@ -122,8 +122,8 @@ class Mistake:
     """The layers or losses that a case must have for the mistake to show; empty: any."""
     arithmetic: type[Plain] = Plain
     inexact: bool = False
-    """Whether what it gives depends on how it is rounded: then it is predicted in the case's own type, without bound."""
-    short: DTypeLike = None
+    """Whether what it gives depends on how it is rounded: it is predicted in the case's own type, without bound."""
+    short: type[np.generic] | None = None
     """A shorter type in which all is computed, and of which all is that is wrong."""
 
     def __post_init__(self) -> None:
@@ -182,8 +182,7 @@ def predict(
             rule=_rule(mistakes, network),
             end=_end([mistake for mistake in mistakes if mistake.end is not None]),
         )
-        found = finished(mistakes, case, found, k)
-    return found
+        return finished(mistakes, case, found, k)
 
 
 def finished(mistakes: Sequence[Mistake], case: Case, found: Gradients[Value], k: Arithmetic) -> Gradients[Value]:

@@ -1,4 +1,4 @@
-"""Mistakes in an activation: its derivative missing, taken in the wrong place, of the wrong function, of another form."""
+"""Mistakes in an activation: its derivative missing, in the wrong place, of another function or of another form."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _instead(
     return forward
 
 
-def _slope_of_output(layer: Record, k: Arithmetic, a: Value) -> Value:
+def _slope_of_output(layer: Record, _k: Arithmetic, a: Value) -> Value:
     """Return sigma' as the formula of the output that people write."""
     return a * (1 - a) if isinstance(layer, Sigmoid) else 1 - a * a
 
@@ -125,12 +125,14 @@ def _forward_alone(
     return forward
 
 
-def _left_out(layer: Record, k: Arithmetic, x: Value, parameters: Mapping[str, Value]) -> tuple[Value, Pullback] | None:
+def _left_out(
+    layer: Record, _k: Arithmetic, x: Value, _parameters: Mapping[str, Value]
+) -> tuple[Value, Pullback] | None:
     """Return the identity for an elementwise layer."""
     return (x, lambda delta: (delta, {})) if elementwise(layer) else None
 
 
-def _quick_gelu(layer: Record, k: Arithmetic, x: Value, parameters: Mapping[str, Value]) -> Any:
+def _quick_gelu(layer: Record, k: Arithmetic, x: Value, _parameters: Mapping[str, Value]) -> Any:
     """Return z sigma(1.702 z) for GELU."""
     if not isinstance(layer, GELU):
         return None
@@ -320,8 +322,8 @@ def table() -> Iterator[Mistake]:
     for value in KINKS:
         yield Mistake(
             "kink-derivative",
-            f"the derivative{{where}} at exactly 0 is {value:g}, which no convention has: it lies between the left-sided "
-            "and the right-sided one",
+            f"the derivative{{where}} at exactly 0 is {value:g}, which no convention has: it lies between the one-sided "
+            "derivatives",
             "np.where(z > 0, 1, 0): one of the two at 0",
             step=_at_kink(value),
             kinds=(ReLU, LeakyReLU),
@@ -355,7 +357,7 @@ def _others() -> Iterator[Mistake]:
             for slope, more in ((_slope, 0), (_slope_of_output, 1)):
                 yield Mistake(
                     "other-forward",
-                    f"the forward pass computes {that} where the network says {this}; the backward pass is {this}'s",
+                    f"the forward pass computes {that} where the network says {this}, whose derivative is right",
                     f"a = {this.lower()}(z), not {that.lower()}(z)",
                     forward=_forward_alone(change, slope),
                     kinds=(type(own),),
@@ -383,7 +385,7 @@ def _forward() -> Iterator[Mistake]:
         ),
         (
             "quick-gelu",
-            "GELU is computed as z sigma(1.702 z), which is off by up to 0.02: use erf, or the tanh form where it is asked",
+            "GELU is computed as z sigma(1.702 z), which is off by up to 0.02: use the form that is asked for",
             "0.5 * z * (1 + erf(z / sqrt(2))), not z * sigmoid(1.702 * z)",
             _quick_gelu,
             (GELU,),

@@ -97,7 +97,7 @@ def table() -> Iterator[Mistake]:
     rows: list[tuple[str, str, str, Callable[[Step], Pulled | None]]] = [
         (
             "transposed",
-            "the gradient of a weight is transposed, which shows where it is square: it is x^T delta, of shape (in, out)",
+            "the gradient of a weight is transposed, which fits where it is square: it is x^T delta, (in, out)",
             "dw = x.T @ delta, not delta.T @ x",
             _weight(lambda s: s.right[1]["weight"].mT if s.square else None),
         ),
@@ -127,7 +127,7 @@ def table() -> Iterator[Mistake]:
         ),
         (
             "network-input-used",
-            "the gradient of a later weight takes the network's input: it takes the activation that comes into the layer",
+            "the gradient of a later weight takes the network's input: it takes the layer's incoming activation",
             "dw = a.T @ delta, not x.T @ delta",
             _weight(lambda s: s.earlier[0].mT @ s.delta if s.index else None),
         ),
@@ -211,7 +211,7 @@ def table() -> Iterator[Mistake]:
         ),
         (
             "last-sample-only",
-            "the gradients of the weights are those of the last sample alone: add up the samples (= stands where += belongs)",
+            "the gradients of the weights are those of the last sample alone: += belongs where = stands",
             "dw += ... in the loop over the samples, not dw = ...",
             _weight(lambda s: s.x[-1:].mT @ s.delta[-1:] if s.x.shape[0] > 1 else None),
         ),

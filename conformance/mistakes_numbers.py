@@ -16,13 +16,13 @@ from numpy.typing import DTypeLike
 
 from gradconform.case import Array, Batch, Case, Gradients, Parameters
 from gradconform.conformance.mistake import End, Given, Mistake, Step
-from gradconform.layers import ELU, GELU, Dense, LeakyReLU, Record, Sigmoid, SiLU, Softmax, Softplus, Tanh
+from gradconform.layers import ELU, GELU, Dense, Layer, LeakyReLU, Record, Sigmoid, SiLU, Softmax, Softplus, Tanh
 from gradconform.losses import CrossEntropy, SoftmaxCrossEntropy
 from gradconform.network import Network
 from gradconform.reference.arithmetic import Plain, Value
 from gradconform.reference.layers import Arithmetic, Pullback, layer_rule
 
-SHORT: dict[str, DTypeLike] = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
+SHORT: dict[str, type[np.generic]] = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
 
 Formula = Callable[[Array], tuple[Array, Array]]
 
@@ -31,6 +31,7 @@ class Unshifted(Plain):
     """Softmax as it stands in the textbook."""
 
     def softmax(self, z: Array) -> tuple[Array, Array, Array]:
+        """Return p, 1 - p and log p."""
         return _normalised(z)
 
 
@@ -38,6 +39,7 @@ class ShiftedByBatch(Plain):
     """Softmax with one maximum for all samples."""
 
     def softmax(self, z: Array) -> tuple[Array, Array, Array]:
+        """Return p, 1 - p and log p."""
         return _normalised(z - z.max())
 
 
@@ -45,6 +47,7 @@ class LogOfSoftmax(Plain):
     """Softmax, and the logarithm of it taken afterwards."""
 
     def softmax(self, z: Array) -> tuple[Array, Array, Array]:
+        """Return p, 1 - p and log p."""
         p, rest, _ = super().softmax(z)
         return p, rest, np.log(p)
 
@@ -59,7 +62,7 @@ def _function(kind: type[Record], formula: Formula) -> Callable[..., tuple[Value
     """Return an activation by another formula: sigma(z) and sigma'(z)."""
 
     def forward(
-        layer: Record, k: Arithmetic, x: Value, parameters: Mapping[str, Value]
+        layer: Record, _k: Arithmetic, x: Value, _parameters: Mapping[str, Value]
     ) -> tuple[Value, Pullback] | None:
         if not isinstance(layer, kind):
             return None
@@ -111,7 +114,7 @@ def _elu_everywhere(z: Array) -> tuple[Array, Array]:
 
 
 def _short_gelu(
-    layer: Record, k: Arithmetic, x: Value, parameters: Mapping[str, Value]
+    layer: Record, _k: Arithmetic, x: Value, _parameters: Mapping[str, Value]
 ) -> tuple[Value, Pullback] | None:
     if not isinstance(layer, GELU) or layer.approximate != "tanh":
         return None
@@ -178,7 +181,7 @@ def _single_constants(network: Network, parameters: Parameters, batch: Batch) ->
     def short(value: float) -> float:
         return float(np.float32(value))
 
-    layers = []
+    layers: list[Layer] = []
     for layer in network.layers:
         match layer:
             case LeakyReLU(slope=slope):
@@ -191,7 +194,7 @@ def _single_constants(network: Network, parameters: Parameters, batch: Batch) ->
 
 
 def _finished(dtype: DTypeLike) -> Callable[[Case, Gradients[Value], Arithmetic], Gradients[Value]]:
-    def finish(case: Case, found: Gradients[Value], k: Arithmetic) -> Gradients[Value]:
+    def finish(_case: Case, found: Gradients[Value], _k: Arithmetic) -> Gradients[Value]:
         return replace(found, parameters={path: through(array, dtype) for path, array in found.parameters.items()})
 
     return finish
@@ -212,7 +215,7 @@ def table() -> Iterator[Mistake]:
     for identifier, likely, mend, arithmetic in (
         (
             "unstable-softmax",
-            "softmax is computed without subtracting the largest logit, so that exp overflows: subtract each row's maximum",
+            "softmax is computed without subtracting the largest logit, so that exp overflows: subtract it",
             "e = np.exp(z - z.max(axis=1, keepdims=True)), not np.exp(z)",
             Unshifted,
         ),
@@ -234,7 +237,7 @@ def table() -> Iterator[Mistake]:
         )
     yield Mistake(
         "unfused-cross-entropy",
-        "the delta is -y / p pulled back through the softmax, which is 0/0 where p underflows: p - y is the same and stable",
+        "the delta is -y / p pulled back through the softmax, which is 0/0 where p underflows: take p - y",
         "delta = p - y, not softmax_backward(-y / p)",
         end=_unfused,
         kinds=(SoftmaxCrossEntropy,),

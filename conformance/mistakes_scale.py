@@ -50,6 +50,12 @@ def _outputs(case: Case) -> float:
 
 
 PER_ROW = Constant("1/batch", lambda case: 1.0 if case.network.loss.averages else 1 / _rows(case))
+
+
+def _always(factor: float) -> Callable[[Case], float]:
+    return lambda case: factor
+
+
 AVERAGED = "which is done, where it is to be done, by the delta already"
 
 CONSTANTS = (
@@ -143,7 +149,7 @@ CONSTANTS = (
     *(
         Constant(
             f"{2**power}",
-            lambda case, power=power: float(2**power),
+            _always(2.0**power),
             ("loss-scale", f"a loss scale of {2**power} is not divided out of the gradients{{where}}"),
             mend=f"gradients / {2**power} before they are returned",
         )
@@ -188,14 +194,14 @@ def changed(found: Gradients[Value], paths: Sequence[str], change: Callable[[str
 
 
 def _multiplied(constant: Constant, name: str, position: Position) -> Finish:
-    def finish(case: Case, found: Gradients[Value], k: Arithmetic) -> Gradients[Value] | None:
+    def finish(case: Case, found: Gradients[Value], _k: Arithmetic) -> Gradients[Value] | None:
         paths, factor = paths_of(case, name, position), constant.value(case)
         return changed(found, paths, lambda path, value: value * factor) if paths and factor != 1 else None
 
     return finish
 
 
-def _exchanged(case: Case, found: Gradients[Value], k: Arithmetic) -> Gradients[Value] | None:
+def _exchanged(case: Case, found: Gradients[Value], _k: Arithmetic) -> Gradients[Value] | None:
     """Exchange the gradients of neighbouring layers of the same shape."""
     own = dict(found.parameters)
     shapes = case.network.parameters()
@@ -290,7 +296,7 @@ def _clipped(right: Mapping[str, Array], given: Mapping[str, Array]) -> Iterator
     if not 0 < limit < max(float(np.abs(array).max(initial=0)) for array in right.values()):
         limit = 0.0
 
-    def clip(case: Case, found: Gradients[Value], k: Arithmetic) -> Gradients[Value]:
+    def clip(_case: Case, found: Gradients[Value], _k: Arithmetic) -> Gradients[Value]:
         # limiting is exact, and moves no value further than its error moves it
         return changed(found, list(found.parameters), lambda path, value: limited(value, limit))
 
@@ -309,7 +315,7 @@ def _clipped(right: Mapping[str, Array], given: Mapping[str, Array]) -> Iterator
             continue
 
         def by_norm(
-            case: Case, found: Gradients[Value], k: Arithmetic, least: float = least, together: bool = together
+            _case: Case, found: Gradients[Value], _k: Arithmetic, least: float = least, together: bool = together
         ) -> Gradients[Value]:
             squares = {path: (value * value).sum() for path, value in found.parameters.items()}
             total = sum(squares.values())
@@ -349,7 +355,7 @@ def _constant(right: Mapping[str, Array], given: Mapping[str, Array]) -> Iterato
         # what has a name is in the table
         if not 0 < abs(factor) < np.inf or factor in {1.0, -1.0, 2.0, 0.5} or factor in {2.0**n for n in range(7, 17)}:
             continue
-        constant = Constant(f"{factor:g}", lambda case, factor=factor: factor)
+        constant = Constant(f"{factor:g}", _always(factor))
         yield Mistake(
             "constant-factor",
             f"the gradients{what} are {factor:g} times what they should be, whatever the batch and the network",

@@ -67,7 +67,7 @@ def _which(failing: Sequence[Evidence]) -> str:
 
 def known(evidence: Sequence[Evidence], root: Comparison, comparisons: Sequence[Comparison]) -> tuple[str, ...]:
     """Return what is known of the pattern of an error that has no name."""
-    return tuple([*_factors(evidence), *_places(evidence, root), *_sizes(evidence), *_relations(comparisons)])
+    return (*_factors(evidence), *_places(evidence, root), *_sizes(evidence), *_relations(comparisons))
 
 
 def _factors(evidence: Sequence[Evidence]) -> Iterator[str]:
@@ -103,12 +103,12 @@ def _factors(evidence: Sequence[Evidence]) -> Iterator[str]:
 
 def _places(evidence: Sequence[Evidence], root: Comparison) -> Iterator[str]:
     """Yield where in the array of the root the wrong elements are, if that is the same in all cases."""
-    for kind in TITLES:
+    for kind, title in TITLES.items():
         said = {
             text
             for entry in evidence
             for (name, part), shape in zip(entry.by_name(entry.wrong), _shapes(entry), strict=True)
-            if name[0] == kind and TITLES[kind](name[1]) == root.path and part.any()
+            if name[0] == kind and title(name[1]) == root.path and part.any()
             for text in [_place(part.reshape(shape), kind)]
         }
         if len(said) == 1 and (text := said.pop()):
@@ -131,7 +131,7 @@ def _place(wrong: Array, kind: str) -> str:
     for lines, other, name in ((rows, wrong.any(axis=1), what[0]), (columns, wrong.any(axis=0), what[1])):
         if np.array_equal(lines, other) and lines.sum() == 1:
             at = int(np.argmax(lines))
-            place = {0: "the first", len(lines) - 1: "the last"}.get(at, "one")
+            place = {0: "the first", lines.size - 1: "the last"}.get(at, "one")
             return f"{place} {name} alone, all of it"
     return ""
 

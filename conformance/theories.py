@@ -14,14 +14,15 @@ from enum import Enum
 from functools import cache
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from gradconform.case import Array, Gradients
 from gradconform.conformance import (
     mistakes_activation,
+    mistakes_delta,
     mistakes_linear,
-    mistakes_loss,
     mistakes_numbers,
+    mistakes_options,
+    mistakes_reduction,
     mistakes_scale,
 )
 from gradconform.conformance.fresh import Evidence
@@ -32,7 +33,6 @@ from gradconform.dtypes import finfo
 from gradconform.reference.arithmetic import Plain
 from gradconform.reference.losses import fused
 from gradconform.reference.precision import Precision, precision
-
 
 MOST = 3
 """So many mistakes at once are told apart."""
@@ -57,7 +57,15 @@ SHARP = 1e-3
 @cache
 def table() -> tuple[Mistake, ...]:
     """Return all mistakes that are known, without those whose numbers are read off a case."""
-    modules = (mistakes_loss, mistakes_scale, mistakes_linear, mistakes_activation, mistakes_numbers)
+    modules = (
+        mistakes_reduction,
+        mistakes_delta,
+        mistakes_options,
+        mistakes_scale,
+        mistakes_linear,
+        mistakes_activation,
+        mistakes_numbers,
+    )
     return tuple(mistake for module in modules for mistake in module.table())
 
 
@@ -86,7 +94,7 @@ class Theory:
         return sum(mistake.claims for mistake in self.mistakes)
 
     @property
-    def short(self) -> DTypeLike:
+    def short(self) -> type[np.generic] | None:
         """The shorter type in which all is computed, if that is what it says."""
         return next((mistake.short for mistake in self.mistakes if mistake.short is not None), None)
 
