@@ -322,8 +322,8 @@ def table() -> Iterator[Mistake]:
     for value in KINKS:
         yield Mistake(
             "kink-derivative",
-            f"the derivative{{where}} at exactly 0 is {value:g}, which no convention has: it lies between the one-sided "
-            "derivatives",
+            f"the derivative{{where}} at exactly 0 is {value:g}, which no convention has: it lies between the "
+            "one-sided derivatives",
             "np.where(z > 0, 1, 0): one of the two at 0",
             step=_at_kink(value),
             kinds=(ReLU, LeakyReLU),

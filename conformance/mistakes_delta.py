@@ -9,11 +9,11 @@ import numpy as np
 
 from gradconform.case import Batch
 from gradconform.conformance.endpoint import (
-    delta_of,
     CLASSES,
     PROBABILITIES,
     Delta,
     OtherBatch,
+    delta_of,
     in_batch,
     in_delta,
     labels_of,

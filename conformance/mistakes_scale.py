@@ -56,7 +56,7 @@ def _always(factor: float) -> Callable[[Case], float]:
     return lambda case: factor
 
 
-AVERAGED = "which is done, where it is to be done, by the delta already"
+AVERAGED = "the delta is divided already, where the loss is a mean"
 
 CONSTANTS = (
     Constant(
@@ -83,9 +83,9 @@ CONSTANTS = (
         "1/batch",
         lambda case: 1 / _rows(case),
         None,
-        ("weight-mean", f"the gradients of the weights{{where}} are divided by the batch, {AVERAGED}: add them up"),
-        ("bias-mean", f"the gradients of the biases{{where}} are averaged over the batch, {AVERAGED}: add them up"),
-        "dw = x.T @ delta, db = delta.sum(axis=0), not delta.mean(axis=0), with delta = (p - y) / len(x)",
+        ("weight-mean", f"the gradients of the weights{{where}} are divided by the batch: leave that out ({AVERAGED})"),
+        ("bias-mean", f"the gradients of the biases{{where}} are averaged over the batch: add them up ({AVERAGED})"),
+        "dw = x.T @ delta and db = delta.sum(axis=0), without / len(x) and not delta.mean(axis=0)",
     ),
     Constant(
         "2",
