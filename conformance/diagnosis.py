@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gradconform.conformance.findings import Failure
+    from gradconform.conformance.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -22,3 +27,13 @@ class Diagnosis:
 
 
 UNKNOWN = Diagnosis()
+
+
+def diagnose(failure: Failure, plan: Plan) -> Diagnosis:  # noqa: ARG001 - what it will go by
+    """Return what is known of the cause of a failure in its smallest case."""
+    return UNKNOWN
+
+
+def explains(diagnosis: Diagnosis, failure: Failure) -> bool:  # noqa: ARG001 - what it will go by
+    """Return whether the mistake that was named explains another failure of the same implementation too."""
+    return False
