@@ -54,15 +54,18 @@ class Diagnosis:
 UNKNOWN = Diagnosis()
 
 
-def diagnose(failure: Failure, plan: Plan) -> Diagnosis:
-    """Return what is known of the cause of a failure; the implementation is asked for fresh cases."""
+def diagnose(failure: Failure, plan: Plan, others: Sequence[Situation] = ()) -> Diagnosis:
+    """Return what is known of the cause of a failure; the implementation is asked for fresh cases.
+
+    others: more cases of the same bug, such as the one that was made smaller.
+    """
     kind, implementation = failure.root.kind, failure.implementation
     own = plan.networks is None and not implementation.capabilities.networks
     if kind in UNSTEADY:
         return _named(*(remembered(implementation, failure.case, own=own) or advice(failure)))
     if kind not in NAMED:
         return _named(*advice(failure))
-    evidence = gather(failure, own=own)
+    evidence = gather(failure, others, own=own)
     if not any(entry.fails for entry in evidence):
         told = remembered(implementation, failure.case, own=own)
         return UNKNOWN if told is None else _named(*told)
@@ -75,15 +78,15 @@ def diagnose(failure: Failure, plan: Plan) -> Diagnosis:
     return replace(diagnosis, facts=known(evidence, failure.root, failure.judgement.comparisons))
 
 
-def gather(failure: Failure, *, own: bool) -> list[Evidence]:
-    """Return what the implementation gives in the failing case and in fresh ones, most telling first.
+def gather(failure: Failure, others: Sequence[Situation], *, own: bool) -> list[Evidence]:
+    """Return what the implementation gives in the failing case, in others and in fresh ones, most telling first.
 
     `own`: whether fresh cases may be of other networks.
     """
     implementation = failure.implementation
     regime = None if failure.origin is None else failure.origin.draw.regime
     fresh = cases_like(failure.case, implementation.capabilities, regime, bodies=own)
-    found = [evidence_of(implementation, failure.situation, fresh=False)]
+    found = [evidence_of(implementation, situation, fresh=False) for situation in (failure.situation, *others)]
     found += [evidence_of(implementation, Situation(case)) for case in fresh]
     return failing_first([entry for entry in found if entry is not None])
 
