@@ -223,11 +223,12 @@ class Record:
         self.plan.progress(self.networks, self.plan.max_examples)
 
     def _enough(self) -> None:
-        """Raise `Enough` where the run has all the networks it wants, its time is up, or nobody is left to ask."""
+        """Raise `Enough` where the run has all the networks or findings it wants, no time, or nobody left to ask."""
         plan = self.plan
         late = plan.max_time is not None and time.monotonic() - self.started > plan.max_time
+        found = plan.max_findings is not None and len(self.failures) >= plan.max_findings
         asked = any(self.timeouts[entry.name] < MAX_TIMEOUTS for entry in plan.implementations)
-        if self.networks >= plan.max_examples or late or not asked:
+        if self.networks >= plan.max_examples or late or found or not asked:
             raise Enough
 
     def _cover(self, situations: Mapping[str, Situation], numbers: str, compared: Mapping[Look, int]) -> None:

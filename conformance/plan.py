@@ -37,7 +37,7 @@ class Plan:
     """What a run is to do. `notify` is called with each finding's first failing case, before it is shrunk.
 
     `timeout`: seconds a call may take; `max_memory`: bytes it may allocate; `max_time`: seconds until nothing more is
-    drawn. None: no limit.
+    drawn; `max_findings`: different failures after which nothing more is drawn. None: no limit.
     """
 
     implementations: Sequence[Implementation]
@@ -51,6 +51,7 @@ class Plan:
     timeout: float | None = TIMEOUT
     max_memory: int | None = None
     max_time: float | None = None
+    max_findings: int | None = None
     shrink_seconds: float = SHRINK_SECONDS
     expected: Expectations = field(default_factory=Expectations)
     command: str = ""
