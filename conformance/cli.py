@@ -21,6 +21,7 @@ import click
 
 import gradconform
 from gradconform.conformance.comparing_cli import compare
+from gradconform.conformance.faults_cli import faults
 from gradconform.conformance.operation_cli import layer
 from gradconform.conformance.protocol_cli import protocol
 from gradconform.conformance.scaffold_cli import init
@@ -67,6 +68,7 @@ def cli() -> None:
     gradconform check -- ./my_backprop           one in another language
     gradconform check --data iris.csv            on real data, at every step of training
     gradconform trace                            the textbook's quantities, side by side
+    gradconform faults                           the alarm proved on planted faults
     gradconform doctor                           what is installed, and what is missing
     """
 
@@ -258,6 +260,7 @@ cli.add_command(init)
 cli.add_command(layer)
 cli.add_command(compare)
 cli.add_command(protocol)
+cli.add_command(faults)
 
 
 def program() -> None:
