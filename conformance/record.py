@@ -181,9 +181,8 @@ class Record:
         started = time.monotonic()
         try:
             until = started + self.plan.shrink_seconds - self._shrinking
-            first = bug.failure
-            bug.failure = shrink(self.plan, first, until, bug.keep)
-            others = [] if bug.failure is first else [first.situation]
+            bug.failure = shrink(self.plan, bug.first, until, bug.keep)
+            others = [] if bug.failure is bug.first else [bug.first.situation]
             bug.failure = replace(bug.failure, diagnosis=diagnose(bug.failure, self.plan, others))
         finally:
             self._shrinking += time.monotonic() - started
