@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gradconform.conformance.compare import Kind
-from gradconform.conformance.situation import CallFailed, Subject
+from gradconform.conformance.examples import Draw
+from gradconform.conformance.fresh import SEED, example_of
+from gradconform.conformance.situation import CallFailed, Situation, Subject
 from gradconform.layers import Dense
 
 if TYPE_CHECKING:
@@ -29,11 +34,6 @@ ADVICE: dict[Kind, Named] = {
         "something is kept from call to call, in a global, an attribute or a default argument: start each call anew",
         "",
     ),
-    Kind.NONDETERMINISTIC: (
-        "nondeterministic",
-        "the same call gives something else each time: randomness without a fixed seed, uninitialised memory, threads",
-        "np.random.default_rng(0) inside the call; np.zeros, not np.empty",
-    ),
     Kind.DTYPE: (
         "dtype",
         "the array has another type than the inputs: compute and return in the type of batch.inputs",
@@ -53,7 +53,35 @@ def advice(failure: Failure) -> Named:
         except (CallFailed, NotImplementedError):
             return NOTHING
         return _shape(failure, given) if root.kind is Kind.SHAPE else _name(failure, given)
+    if root.kind is Kind.NONDETERMINISTIC:
+        return _unsteady(failure)
     return ADVICE.get(root.kind, NOTHING)
+
+
+CALLS = 8
+"""So often the same call is made, to see whether it differs each time."""
+
+
+def _unsteady(failure: Failure) -> Named:
+    """Return whether the same call differs each time, or now and then."""
+    subject = Subject(failure.implementation, failure.situation)
+    try:
+        results = {np.asarray(subject.again().parameters[failure.root.path]).tobytes() for _ in range(CALLS)}
+    except (CallFailed, NotImplementedError):
+        return NOTHING
+    if len(results) > 2:
+        return (
+            "nondeterministic",
+            "the same call gives something else each time: randomness without a fixed seed, memory that is not filled, "
+            "threads",
+            "np.random.default_rng(0) inside the call; np.zeros, not np.empty",
+        )
+    return (
+        "now-and-then",
+        "one call gave something else than all the others of the same: something that counts calls, or that was left "
+        "by what was called before",
+        "look for what is kept between calls: a global, an attribute, a cache, a default argument",
+    )
 
 
 def _shape(failure: Failure, given: dict[Any, Any]) -> Named:
@@ -61,32 +89,46 @@ def _shape(failure: Failure, given: dict[Any, Any]) -> Named:
     found = getattr(given.get(failure.root.path), "shape", None)
     if expected is None or found is None:
         return NOTHING
-    rows = failure.case.batch.rows
     if len(expected) == 2 and found == expected[::-1]:
         return (
             "transposed-shape",
             "the gradient of the weight is (out, in): here weights are (in, out), with y = x @ weight + bias",
             "return dw.T, or declare the convention: gradients.conventions = ('transposed',)",
         )
-    if found[1:] == expected and found[:1] == (rows,):
+    grows = _shape_of(failure, rows=3) != found
+    if found[1:] == expected and grows:
         return (
             "not-summed",
             "there is a gradient for each sample: add them up over the samples",
             "dw = per_sample.sum(axis=0)",
         )
-    if (
-        len(found) == len(expected) + 1
-        and 1 in found
-        and tuple(n for n in found if n != 1) == tuple(n for n in expected if n != 1)
-    ):
+    if _long(found) == _long(expected):
+        more = len(found) > len(expected)
         return (
-            "kept-axis",
-            "there is one axis of length 1 too many",
-            "delta.sum(axis=0), without keepdims=True",
+            "kept-axis" if more else "squeezed",
+            f"an axis of length 1 is {'too many' if more else 'lost'}: keep the shape of the parameter",
+            "delta.sum(axis=0), without keepdims=True" if more else "no squeeze(), and dw.reshape(w.shape)",
         )
     if len(found) == 1 and len(expected) == 2 and found[0] == expected[0] * expected[1]:
         return ("flattened", "the array is flat: return it in the shape of its parameter", "dw.reshape(w.shape)")
     return NOTHING
+
+
+def _long(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(length for length in shape if length != 1)
+
+
+def _shape_of(failure: Failure, rows: int) -> tuple[int, ...] | None:
+    """Return the shape in another batch; None where there is none."""
+    case = failure.case
+    if failure.implementation.capabilities.samples == "single":
+        return None
+    other = replace(example_of(case, rows), network=case.network).case(Draw("ordinary", SEED), case.dtype)
+    try:
+        given = Subject(failure.implementation, Situation(other)).actual().parameters
+    except (CallFailed, NotImplementedError):
+        return None
+    return getattr(given.get(failure.root.path), "shape", None)
 
 
 def _name(failure: Failure, given: dict[Any, Any]) -> Named:
@@ -113,5 +155,12 @@ def _name(failure: Failure, given: dict[Any, Any]) -> Named:
             "not-returned",
             f"no gradient is returned for {', '.join(missing)}",
             f"return {{..., {missing[0]!r}: ...}}",
+        )
+    if set(expected) < names:
+        extra = ", ".join(sorted(names - set(expected)))
+        return (
+            "extra-names",
+            f"more is returned than there are parameters: {extra}",
+            f"return {', '.join(expected)} alone",
         )
     return ("wrong-names", "the gradients have other names than the parameters", f"use {', '.join(expected)}")

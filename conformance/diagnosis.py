@@ -13,11 +13,21 @@ from typing import TYPE_CHECKING
 
 from gradconform.conformance.advice import advice
 from gradconform.conformance.compare import Kind
-from gradconform.conformance.fresh import Evidence, cases_like, evidence_of, failing_first
+from gradconform.conformance.fresh import (
+    Evidence,
+    cases_like,
+    evidence_of,
+    failing_first,
+    filled_like,
+    networks_like,
+)
 from gradconform.conformance.memory import remembered
 from gradconform.conformance.patterns import known, located
+from gradconform.conformance.plan import GivenNetworks
 from gradconform.conformance.situation import Situation
 from gradconform.conformance.theories import Answer, Search, Theory, asked
+from gradconform.network import Network
+from gradconform.templates import parse_template
 
 if TYPE_CHECKING:
     from gradconform.conformance.findings import Failure
@@ -54,18 +64,16 @@ class Diagnosis:
 UNKNOWN = Diagnosis()
 
 
-def diagnose(failure: Failure, plan: Plan, others: Sequence[Situation] = ()) -> Diagnosis:
-    """Return what is known of the cause of a failure; the implementation is asked for fresh cases.
-
-    others: more cases of the same bug, such as the one that was made smaller.
-    """
+def diagnose(failure: Failure, plan: Plan) -> Diagnosis:
+    """Return what is known of the cause of a failure; the implementation is asked for fresh cases."""
     kind, implementation = failure.root.kind, failure.implementation
+    bodies = bodies_of(plan, failure)
     own = plan.networks is None and not implementation.capabilities.networks
     if kind in UNSTEADY:
         return _named(*(remembered(implementation, failure.case, own=own) or advice(failure)))
     if kind not in NAMED:
         return _named(*advice(failure))
-    evidence = gather(failure, others, own=own)
+    evidence = gather(failure, bodies)
     if not any(entry.fails for entry in evidence):
         told = remembered(implementation, failure.case, own=own)
         return UNKNOWN if told is None else _named(*told)
@@ -78,15 +86,26 @@ def diagnose(failure: Failure, plan: Plan, others: Sequence[Situation] = ()) -> 
     return replace(diagnosis, facts=known(evidence, failure.root, failure.judgement.comparisons))
 
 
-def gather(failure: Failure, others: Sequence[Situation], *, own: bool) -> list[Evidence]:
-    """Return what the implementation gives in the failing case, in others and in fresh ones, most telling first.
+def bodies_of(plan: Plan, failure: Failure) -> list[Network]:
+    """Return other networks than the failing one that show the same, of those that may be drawn."""
+    given, network = plan.networks, failure.case.network
+    if isinstance(given, GivenNetworks):
+        return [filled for template in given.templates if template.fits(network) for filled in filled_like(template)]
+    templates = [parse_template(text) for text in failure.implementation.capabilities.networks]
+    if templates:
+        return [filled for template in templates if template.fits(network) for filled in filled_like(template)]
+    return list(networks_like(network)) if given is None else []
 
-    `own`: whether fresh cases may be of other networks.
+
+def gather(failure: Failure, bodies: Sequence[Network]) -> list[Evidence]:
+    """Return what the implementation gives in the failing case and in fresh ones, most telling first.
+
+    bodies: other networks that fresh cases may be of.
     """
     implementation = failure.implementation
     regime = None if failure.origin is None else failure.origin.draw.regime
-    fresh = cases_like(failure.case, implementation.capabilities, regime, bodies=own)
-    found = [evidence_of(implementation, situation, fresh=False) for situation in (failure.situation, *others)]
+    fresh = cases_like(failure.case, implementation.capabilities, regime, bodies)
+    found = [evidence_of(implementation, failure.situation, fresh=False)]
     found += [evidence_of(implementation, Situation(case)) for case in fresh]
     return failing_first([entry for entry in found if entry is not None])
 

@@ -69,7 +69,11 @@ plant(
     in_rules(
         _dense(
             lambda layer, x, p, delta: _right(
-                layer, x, p, delta, weight=((x @ p["weight"]) if _square(p["weight"]) else x).T @ delta
+                layer,
+                x,
+                p,
+                delta,
+                weight=((x @ p["weight"] + p.get("bias", 0)) if _square(p["weight"]) else x).T @ delta,
             )
         )
     ),

@@ -23,12 +23,15 @@ from gradconform.layers import Dense, Layer
 from gradconform.network import Network
 from gradconform.reference.bounded import Bounded
 from gradconform.reference.bounds import allowance
+from gradconform.templates import Template
 
 ROWS = (3, 5, 2, 7, 1)
 """Batch sizes of fresh cases: sizes that no number of units of theirs equals."""
 WIDTHS = ((4, 6, 3), (3, 3, 3), (2, 5, 4))
 """Widths of fresh networks: of each layer its own, so that every number that may be a factor has its own value, or all
 equal, so that what is transposed fits."""
+FILLING = (5, 4, 6, 3, 2)
+"""Widths for a template, each another one."""
 SAME = 3
 """So often each batch size is drawn in the regime of the failing case, whose bugs may show now and then alone."""
 SEED = 0x6772616463
@@ -154,10 +157,12 @@ def evidence_of(implementation: Implementation, situation: Situation, *, fresh: 
     return found if found.names else None
 
 
-def cases_like(case: Case, capabilities: Capabilities, regime: str | None, *, bodies: bool) -> Iterator[Case]:
+def cases_like(
+    case: Case, capabilities: Capabilities, regime: str | None, bodies: Sequence[Network] = ()
+) -> Iterator[Case]:
     """Yield fresh cases like the one given: the same network on other batches, then other networks of the same parts.
 
-    regime: the one of the case's numbers, for more of the same. bodies: whether other networks may be drawn.
+    regime: the one of the case's numbers, for more of the same. bodies: the other networks.
     """
     dtype = case.dtype
     single = capabilities.samples == "single"
@@ -177,10 +182,10 @@ def cases_like(case: Case, capabilities: Capabilities, regime: str | None, *, bo
         plan += [(case.network, 1, "ordinary")] * 3
     if regime is not None and regime != "ordinary":
         plan += [(case.network, count, regime) for count in (case.batch.rows, *rows[:3]) * SAME]
-    if bodies:
-        plan += [
-            (network, rows[index % len(rows)], "ordinary") for index, network in enumerate(networks_like(case.network))
-        ]
+    if case.batch.rows == 1 and not single:
+        # what goes wrong with a single sample alone
+        plan += [(case.network, 1, "ordinary")] * SAME
+    plan += [(network, rows[index % len(rows)], "ordinary") for index, network in enumerate(bodies)]
     for number, (network, count, name) in enumerate(plan):
         made = drawn(network, count, name, number)
         if made is not None:
@@ -213,6 +218,14 @@ def networks_like(network: Network, widths: Sequence[tuple[int, int, int]] = WID
             layers.append(network.layers[-1])
         inputs = first if first == second == third else first + 1
         yield Network(inputs=inputs, layers=tuple(layers), loss=network.loss)
+
+
+def filled_like(template: Template) -> Iterator[Network]:
+    """Yield the networks of a template, which has free widths, with widths of their own and with equal ones."""
+    free = len(template.free)
+    if free:
+        yield template.filled([FILLING[index % len(FILLING)] for index in range(free)])
+        yield template.filled([3] * free)
 
 
 def failing_first(found: Sequence[Evidence]) -> list[Evidence]:

@@ -27,6 +27,7 @@ from gradconform.layers import GELU, Dense, LeakyReLU, Record, ReLU, Softplus, T
 from gradconform.losses import (
     BinaryCrossEntropy,
     CrossEntropy,
+    LossRecord,
     MeanSquaredError,
     SigmoidCrossEntropy,
     SoftmaxCrossEntropy,
@@ -35,6 +36,7 @@ from gradconform.network import Network
 from gradconform.reference.arithmetic import Plain
 from gradconform.reference.backpropagation import backpropagate, gradients
 from gradconform.reference.layers import Pullback, layer_rule
+from gradconform.reference.losses import cost
 
 INACCURACIES: dict[str, Fault] = {}
 plant = partial(planted, INACCURACIES)
@@ -119,16 +121,34 @@ plant(
     _activation(Softplus, _softplus_with_threshold),
     networks=around("Softplus"),
 )
+
+
+class _OneByOne(Plain):
+    """A last Softmax or Sigmoid and its cross entropy, differentiated one after the other."""
+
+    fuses = False
+
+
+def _on_probabilities(change: Callable[[Array, Array], Array]) -> Callable[[], Compute]:
+    """Return a fault in the delta of a cross entropy on probabilities: `change(delta, p)`."""
+
+    def end(loss: LossRecord, k: Plain, z: Array, batch: Batch) -> tuple[Array, Array]:
+        value, delta = cost(loss, k, z, batch)
+        return value, change(delta, z) if isinstance(loss, CrossEntropy | BinaryCrossEntropy) else delta
+
+    return in_rules(end=end, arithmetic=_OneByOne)
+
+
 plant(
     "log-epsilon",
-    "log(p + 1e-12) instead of log p",
-    in_delta(lambda delta, loss, batch, z: delta * z / (z + 1e-12)),
+    "log(p + 1e-8) instead of log p",
+    _on_probabilities(lambda delta, p: delta * p / (p + 1e-8)),
     CrossEntropy,
 )
 plant(
     "probability-clip",
     "probabilities are clipped to [1e-7, 1 - 1e-7] before the logarithm",
-    in_delta(lambda delta, loss, batch, z: np.where((z > 1e-7) & (z < 1 - 1e-7), delta, 0)),
+    _on_probabilities(lambda delta, p: np.where((p > 1e-7) & (p < 1 - 1e-7), delta, 0)),
     BinaryCrossEntropy,
     CrossEntropy,
 )

@@ -16,12 +16,13 @@ from hypothesis import Phase
 from gradconform.capabilities import EVERYTHING
 from gradconform.conformance import implementations as known
 from gradconform.conformance.checks import CHECKS
-from gradconform.conformance.engine import Record, run
+from gradconform.conformance.engine import run
 from gradconform.conformance.findings import Failure
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.judge import judge
 from gradconform.conformance.plan import MAX_EXAMPLES, Plan, draw_examples, network_strategy
 from gradconform.conformance.planting import Fault
+from gradconform.conformance.record import Record
 from gradconform.conformance.results import Finding, Result
 from gradconform.conformance.situation import Situation
 

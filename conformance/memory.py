@@ -28,8 +28,8 @@ from gradconform.reference.layers import Arithmetic
 
 ROWS = (3, 3, 5, 5, 2, 3)
 """The batches of the calls that are made in turn."""
-UNKNOWN_TO_IT = (5, 2, 3)
-"""Widths of a network that no other fresh case has: of its first call nothing is remembered."""
+UNKNOWN_TO_IT = ((5, 2, 3), (2, 6, 5))
+"""Widths of networks that no other fresh case has: of their first calls nothing is remembered."""
 FRESH = 77
 """Seeds of these are other ones than those of other fresh cases."""
 
@@ -62,7 +62,7 @@ def remembered(implementation: Implementation, case: Case, *, own: bool) -> tupl
             mistake = memory.make(earlier)
             theory = Theory(() if mistake is None else (mistake,))
             answers.append(asked(theory, entry) if theory.mistakes else _right(entry))
-        if Answer.REFUTED not in answers[1:] and answers.count(Answer.EXPLAINED) >= 2:
+        if Answer.REFUTED not in answers and answers.count(Answer.EXPLAINED) >= 2:
             cases = f"{len(failing)} of {len(found)} calls in turn"
             return (
                 memory.id,
@@ -79,7 +79,12 @@ def _right(entry: Evidence) -> Answer:
 
 def _called(implementation: Implementation, case: Case, *, own: bool) -> Iterator[tuple[Evidence, list[Case]]]:
     """Yield what an implementation gives in calls in turn, each with the cases of the calls before it."""
-    network = next(networks_like(case.network, [UNKNOWN_TO_IT]), case.network) if own else case.network
+    fresh = list(networks_like(case.network, UNKNOWN_TO_IT)) if own else []
+    for network in fresh or [case.network]:
+        yield from _in_turn(implementation, case, network)
+
+
+def _in_turn(implementation: Implementation, case: Case, network: Network) -> Iterator[tuple[Evidence, list[Case]]]:
     single = implementation.capabilities.samples == "single"
     earlier: list[Case] = []
     for number, rows in enumerate(ROWS):
@@ -171,6 +176,41 @@ def _added(share: float) -> Callable[[Sequence[Case]], Mistake | None]:
     return make
 
 
+def _first_of_its_size(old: Sequence[Case], rows: int) -> Case | None:
+    return next((case for case in old if case.batch.rows == rows), None)
+
+
+def _cached(earlier: Sequence[Case]) -> Mistake | None:
+    """Return the result of the first call with a batch as large."""
+
+    def given(network: Network, _parameters: Parameters, batch: Batch) -> Given | None:
+        old = _first_of_its_size(earlier, batch.rows)
+        return None if old is None else (network, old.parameters, old.batch)
+
+    return Mistake("", "", given=given) if earlier else None
+
+
+def _divided_by_the_last(earlier: Sequence[Case]) -> Mistake | None:
+    """Return gradients that are divided by the size of the batch before."""
+
+    def finish(case: Case, found: Gradients[Value], _k: Arithmetic) -> Gradients[Value] | None:
+        factor = case.batch.rows / earlier[-1].batch.rows
+        if not case.network.loss.averages:
+            return None
+        return replace(found, parameters={path: value * factor for path, value in found.parameters.items()})
+
+    return Mistake("", "", finish=finish) if earlier else None
+
+
+def _cold(earlier: Sequence[Case]) -> Mistake | None:
+    """Return zeros in the first call."""
+
+    def finish(_case: Case, found: Gradients[Value], _k: Arithmetic) -> Gradients[Value]:
+        return replace(found, parameters={path: value * 0.0 for path, value in found.parameters.items()})
+
+    return None if earlier else Mistake("", "", finish=finish)
+
+
 MEMORIES = (
     Memory(
         "accumulates",
@@ -195,6 +235,24 @@ MEMORIES = (
         "the parameters of the call before are used: read what is handed over first",
         "w = parameters['0.weight'] before the forward pass",
         _given(_old_parameters, -1),
+    ),
+    Memory(
+        "cold-start",
+        "the first call for a network returns zeros: something is made ready there, and not computed",
+        "return what is computed in the first call too",
+        _cold,
+    ),
+    Memory(
+        "stale-batch-size",
+        "the mean divides by the size of the batch before: take the size of the batch that is handed over",
+        "/ len(batch.inputs) in every call, not a kept n",
+        _divided_by_the_last,
+    ),
+    Memory(
+        "stale-result",
+        "the result of the first call is returned for every batch of the same size: a cache that does not see numbers",
+        "compute anew, or make the numbers part of the cache's key",
+        _cached,
     ),
     Memory(
         "stale-result",

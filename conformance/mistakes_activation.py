@@ -73,6 +73,33 @@ def _product_term(s: Step) -> Value | None:
     return None
 
 
+def _first_term(s: Step) -> Value | None:
+    """Return z sigma'(z), of z sigma(z) the derivative with the product term alone."""
+    other = _product_term(s)
+    return None if other is None else _slope(s.layer, s.k, s.x) - other
+
+
+def _quick_slope(s: Step) -> Value | None:
+    """Return the derivative of z sigma(1.702 z)."""
+    if not isinstance(s.layer, GELU):
+        return None
+    sigma = layer_rule(Sigmoid(), s.k, s.x * 1.702, {})[0]
+    return sigma + s.x * 1.702 * (sigma * (1 - sigma))
+
+
+def _output_plus_one(s: Step) -> Value | None:
+    """Return a + 1 below 0, and 1 above."""
+    if not isinstance(s.layer, ELU):
+        return None
+    below = (_number(s.x) <= 0).astype(float)
+    return s.k.lift(1 - below) + s.k.weigh(s.k.lift(below), s.output + 1.0)
+
+
+def _of_another_sample(s: Step) -> Value:
+    p = s.output[np.roll(np.arange(s.output.shape[0]), 1)]
+    return p * (s.delta - (p * s.delta).sum(axis=-1, keepdims=True))
+
+
 def _one_minus(s: Step) -> Value | None:
     """Return 1 - a, of a derivative with one more factor."""
     return 1 - s.output if isinstance(s.layer, Sigmoid | Tanh) else None
@@ -268,7 +295,7 @@ def table() -> Iterator[Mistake]:
             (LeakyReLU,),
         ),
         (
-            "leaky-slope-squared",
+            "derivative-twice",
             "the slope of LeakyReLU is applied twice below 0",
             "np.where(z > 0, 1, slope), not slope**2",
             _replaced(_squared_slope),
@@ -287,6 +314,62 @@ def table() -> Iterator[Mistake]:
             "s + z * s * (1 - s), not s",
             sloped(_product_term),
             (SiLU, GELU),
+        ),
+        (
+            "product-term-missing",
+            "the derivative{where} is z sigma'(z) alone: it is a product, and lacks the term of the other factor",
+            "s + z * s * (1 - s), not z * s * (1 - s)",
+            sloped(_first_term),
+            (SiLU, GELU),
+        ),
+        (
+            "quick-gelu",
+            "the derivative of GELU is that of z sigma(1.702 z): take that of the form of the forward pass",
+            "Phi(z) + z * phi(z) for the erf form",
+            sloped(_quick_slope),
+            (GELU,),
+        ),
+        (
+            "output-as-derivative",
+            "the derivative of Sigmoid is a: its factor 1 - a is missing",
+            "a * (1 - a), not a",
+            sloped(lambda s: s.output if isinstance(s.layer, Sigmoid) else None),
+            (Sigmoid,),
+        ),
+        (
+            "elu-output-plus-one",
+            "below 0 the derivative of ELU is a + 1: it is a + alpha",
+            "np.where(z > 0, 1, a + alpha)",
+            sloped(_output_plus_one),
+            (ELU,),
+        ),
+        (
+            "function-for-derivative",
+            "the backward pass{where} multiplies with sigma(z): multiply with its derivative sigma'(z)",
+            "delta * slope, not delta * a",
+            sloped(lambda s: s.output if not isinstance(s.layer, Sigmoid) else None),
+            (),
+        ),
+        (
+            "function-for-derivative",
+            "the backward pass of Softplus multiplies with tanh(z): its derivative is sigmoid(z)",
+            "delta * sigmoid(z), not delta * tanh(z)",
+            sloped(lambda s: layer_rule(Tanh(), s.k, s.x, {})[0] if isinstance(s.layer, Softplus) else None),
+            (Softplus,),
+        ),
+        (
+            "softmax-sign",
+            "the two terms of the softmax' Jacobian are added: the second one is subtracted",
+            "p * (d - (p * d).sum(axis=1, keepdims=True)), not d + ...",
+            _softmax_pulled(lambda s: s.output * (s.delta + (s.output * s.delta).sum(axis=-1, keepdims=True))),
+            (Softmax,),
+        ),
+        (
+            "softmax-misaligned",
+            "the softmax' Jacobian is that of another sample: take the probabilities of the same row",
+            "p[i] with d[i]",
+            _softmax_pulled(_of_another_sample),
+            (Softmax,),
         ),
         (
             "softmax-diagonal",

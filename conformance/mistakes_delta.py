@@ -146,6 +146,14 @@ def _zero_where_zero(e: End) -> Value | None:
     return e.k.weigh(e.k.lift(number(e.z) != 0), e.delta)
 
 
+def _mistakes_only(e: End) -> Value | None:
+    """Return the delta with 0 in the rows whose most probable class is the label."""
+    if not e.batch.labelled or not isinstance(e.loss, SoftmaxCrossEntropy):
+        return None
+    wrong = number(e.z).argmax(axis=1) != e.batch.targets
+    return e.k.weigh(e.k.lift(wrong[:, None].astype(float)), e.delta)
+
+
 def table() -> Iterator[Mistake]:
     """Yield all mistakes of this kind."""
     for by, how in ((1, "+ 1"), (-1, "- 1")):
@@ -209,6 +217,13 @@ def table() -> Iterator[Mistake]:
             "delta = p - y, or p * (d - (p * d).sum(axis=1, keepdims=True)), not p * (1 - p) * d",
             _diagonal,
             CLASSES,
+        ),
+        (
+            "mistakes-only",
+            "samples that are classified rightly give no gradient: p - y is not 0 there",
+            "delta = p - y for every sample, not where p.argmax(axis=1) != labels",
+            _mistakes_only,
+            (SoftmaxCrossEntropy,),
         ),
         (
             "logits-for-probabilities",
@@ -275,7 +290,9 @@ def table() -> Iterator[Mistake]:
         ),
     ]
     for identifier, likely, mend, delta, kinds in rows:
-        yield Mistake(identifier, likely, mend, end=in_delta(delta), kinds=kinds)
+        # seen from the logits both are one
+        implies = ("sigmoid-extra",) if identifier == "fused-delta-on-probabilities" else ()
+        yield Mistake(identifier, likely, mend, end=in_delta(delta), kinds=kinds, implies=implies)
     yield Mistake(
         "minus-lost",
         "the sign of the output delta is wrong: it is p - y, not y - p",

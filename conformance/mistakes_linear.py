@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from gradconform.case import Array
 from gradconform.conformance.mistake import Mistake, Step, elementwise
 from gradconform.layers import Dense, Record
 from gradconform.reference.arithmetic import Value
@@ -72,6 +73,28 @@ def _before(s: Step) -> Value | None:
 def _bias_of_all(s: Step) -> Value:
     total = s.delta.sum(axis=(-2, -1))
     return total[None] * s.k.lift(np.ones(s.output.shape[-1]))
+
+
+def _all_but_last(count: int) -> Array:
+    return (np.arange(count) < count - 1).astype(float)
+
+
+def _last_unit_dropped(s: Step) -> Pulled:
+    kept = s.k.lift(_all_but_last(s.output.shape[-1]))
+    return s.own(**{name: gradient * kept for name, gradient in s.right[1].items()})
+
+
+def _single_scalar(s: Step) -> Value | None:
+    return _bias_of_all(s) if s.x.shape[0] == 1 else None
+
+
+def _transposed_forward(layer: Record, k: Arithmetic, x: Value, parameters: Any) -> tuple[Value, Pullback] | None:
+    """Return x W^T + b where W is square, with the backward pass of x W + b."""
+    weight = parameters.get("weight")
+    if not isinstance(layer, Dense) or weight.shape[0] != weight.shape[1]:
+        return None
+    _, pullback = layer_rule(layer, k, x, parameters)
+    return k.affine(x, weight.mT, parameters.get("bias")), pullback
 
 
 def _stepped(rate: float) -> Callable[[Step], Value | None]:
@@ -148,6 +171,42 @@ def table() -> Iterator[Mistake]:
                     else None
                 )
             ),
+        ),
+        (
+            "delta-before-activation",
+            "the gradients of weights take dC/da, the delta before sigma'(z): multiply by sigma'(z) first",
+            "dw = x.T @ (delta_a * slope), not x.T @ delta_a",
+            _dense(
+                lambda s: (
+                    s.own(weight=s.x.mT @ s.above)
+                    if s.above is not None and elementwise(s.network.layers[s.index + 1])
+                    else None
+                )
+            ),
+        ),
+        (
+            "samples-misaligned",
+            "the incoming activation of one sample is multiplied by the delta of another: keep their order",
+            "dw = x.T @ delta with the rows of both in the same order (shuffle both or none)",
+            _weight(lambda s: s.x.mT @ s.delta[np.roll(np.arange(s.x.shape[0]), 1)]),
+        ),
+        (
+            "samples-misaligned",
+            "the incoming activations are multiplied by the deltas in the opposite order of the samples",
+            "dw = x.T @ delta with the rows of both in the same order",
+            _weight(lambda s: s.x.mT @ s.delta[::-1]),
+        ),
+        (
+            "last-input-dropped",
+            "the weights of the last incoming activation get no gradient: range(n) instead of range(n - 1)",
+            "dw = x.T @ delta, for all rows of w",
+            _weight(lambda s: s.right[1]["weight"] * s.k.lift(_all_but_last(s.x.shape[-1])[:, None])),
+        ),
+        (
+            "last-unit-dropped",
+            "the weights and the bias of the last unit get no gradient: range(n) instead of range(n - 1)",
+            "dw = x.T @ delta, for all columns of w",
+            _dense(_last_unit_dropped),
         ),
         (
             "bias-scalar",
@@ -241,6 +300,20 @@ def table() -> Iterator[Mistake]:
             step=_propagated(_stepped(rate)),
             kinds=(Dense,),
         )
+    yield Mistake(
+        "squeezed-sample",
+        "with a batch of one sample the gradient of a bias is one sum over the units: an axis is lost there",
+        "delta.sum(axis=0) on a (1, units) array, without squeeze()",
+        step=_bias(_single_scalar),
+        kinds=(Dense,),
+    )
+    yield Mistake(
+        "forward-transposed",
+        "the forward pass uses the transpose of the weight, which fits where it is square: z = x W + b",
+        "z = x @ w + b, not x @ w.T + b",
+        forward=_transposed_forward,
+        kinds=(Dense,),
+    )
     yield Mistake(
         "bias-unused",
         "the forward pass leaves out the bias{where}: z = x W + b",

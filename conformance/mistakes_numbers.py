@@ -43,6 +43,15 @@ class ShiftedByBatch(Plain):
         return _normalised(z - z.max())
 
 
+class OverBatch(Plain):
+    """Softmax over the samples of each class."""
+
+    def softmax(self, z: Array) -> tuple[Array, Array, Array]:
+        """Return p, 1 - p and log p."""
+        p, rest, log_p = super().softmax(z.mT)
+        return p.mT, rest.mT, log_p.mT
+
+
 class LogOfSoftmax(Plain):
     """Softmax, and the logarithm of it taken afterwards."""
 
@@ -226,6 +235,12 @@ def table() -> Iterator[Mistake]:
             ShiftedByBatch,
         ),
         (
+            "softmax-axis",
+            "the softmax is taken over the samples, in cost and gradients: normalise each sample over its classes",
+            "e / e.sum(axis=1, keepdims=True), not axis=0",
+            OverBatch,
+        ),
+        (
             "log-of-softmax",
             "the cost takes the logarithm of the softmax, which is log 0 where a probability underflows",
             "log_p = z - max - log(sum(exp(z - max))), not np.log(softmax(z))",
@@ -319,7 +334,38 @@ def table() -> Iterator[Mistake]:
         kinds=(LeakyReLU, ELU),
         inexact=True,
     )
+    for count in (2, 3, 4, 5, 6, 7, 8, 10, 12):
+        yield Mistake(
+            "rounded-decimals",
+            f"the gradients are rounded to {count} decimals: return them as they are",
+            f"return dw, not np.round(dw, {count})",
+            finish=_decimals(count),
+            inexact=True,
+        )
+    for least in (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-10, 1e-12):
+        yield Mistake(
+            "small-zeroed",
+            f"gradients below {least:g} are set to 0: return them as they are",
+            f"return dw, not np.where(np.abs(dw) < {least:g}, 0, dw)",
+            finish=_zeroed(least),
+            inexact=True,
+        )
     yield from _shorter()
+
+
+def _decimals(count: int) -> Callable[[Case, Gradients[Value], Arithmetic], Gradients[Value]]:
+    def finish(_case: Case, found: Gradients[Value], _k: Arithmetic) -> Gradients[Value]:
+        return replace(found, parameters={path: np.round(array, count) for path, array in found.parameters.items()})
+
+    return finish
+
+
+def _zeroed(least: float) -> Callable[[Case, Gradients[Value], Arithmetic], Gradients[Value]]:
+    def finish(_case: Case, found: Gradients[Value], _k: Arithmetic) -> Gradients[Value]:
+        small = {path: np.where(np.abs(array) < least, 0, array) for path, array in found.parameters.items()}
+        return replace(found, parameters=small)
+
+    return finish
 
 
 def _shorter() -> Iterator[Mistake]:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import msgspec
+import numpy as np
 
+from gradconform.case import Batch
 from gradconform.conformance.endpoint import (
     PROBABILITIES,
     Delta,
+    OtherLoss,
+    in_batch,
     in_delta,
     in_loss,
     kept,
     labels_of,
+    number,
     plain_classes,
     probabilities,
     scaled,
@@ -24,6 +31,7 @@ from gradconform.conformance.mistake import End, Mistake
 from gradconform.losses import (
     BinaryCrossEntropy,
     CrossEntropy,
+    Huber,
     LossRecord,
     MeanSquaredError,
     SigmoidCrossEntropy,
@@ -73,6 +81,46 @@ def _clipped_delta(epsilon: float) -> Delta:
             return None
         p = e.k.clip(probabilities(e), epsilon, "")[0]
         return (p - labels_of(e)) * weights_of(e)
+
+    return change
+
+
+def _huber_slope(e: End) -> Value | None:
+    """Return r, limited to +-1 where outliers begin, instead of +-delta."""
+    if not isinstance(e.loss, Huber):
+        return None
+    residual = number(e.z) - e.batch.targets.astype(float)
+    outside = (np.abs(residual) > e.loss.delta).astype(float)
+    return e.k.weigh(e.k.lift(1 - outside), e.delta) + e.k.weigh(e.k.lift(outside), e.delta / float(e.loss.delta))
+
+
+def _absolute(e: End) -> Value | None:
+    if not isinstance(e.loss, MeanSquaredError | Huber):
+        return None
+    return e.k.lift(np.sign(number(e.z) - e.batch.targets.astype(float))) * weights_of(e)
+
+
+def _mean_before_square(e: End) -> tuple[Value, Value] | None:
+    """Return the cost and the delta of the squares of the residuals' means over the batch."""
+    if not isinstance(e.loss, MeanSquaredError) or e.loss.reduction != "mean" or e.loss.scale != 1:
+        return None
+    residual = e.z - e.k.lift(e.batch.targets)
+    mean = residual.sum(axis=-2, keepdims=True) / float(e.rows)
+    outputs = float(e.z.shape[-1])
+    return (mean * mean).sum(axis=(-2, -1)) / outputs, mean * e.k.lift(np.full(e.z.shape, 2 / (outputs * e.rows)))
+
+
+def _centred(_loss: LossRecord, _outputs: int, batch: Batch) -> Batch | None:
+    if batch.targets.ndim != 2 or batch.rows == 1:
+        return None
+    mean = batch.targets.mean(axis=0, dtype=np.float64)
+    return replace(batch, targets=(batch.targets - mean).astype(batch.targets.dtype))
+
+
+def _in_base(base: float) -> OtherLoss:
+    def change(loss: LossRecord) -> LossRecord | None:
+        logarithmic = loss.labels in {"classes", "fractions"}
+        return msgspec.structs.replace(loss, scale=loss.scale / math.log(base)) if logarithmic else None
 
     return change
 
@@ -136,6 +184,41 @@ def table() -> Iterator[Mistake]:
         claims=2,
         kinds=(MeanSquaredError,),
     )
+    yield Mistake(
+        "huber-slope",
+        "the gradient of an outlier is 1 instead of delta: limit the residual to [-delta, delta]",
+        "np.clip(r, -delta, delta), not np.where(abs(r) <= delta, r, np.sign(r))",
+        end=in_delta(_huber_slope),
+        kinds=(Huber,),
+    )
+    yield Mistake(
+        "absolute-error",
+        "the gradient is the sign of a - y, that of the absolute error",
+        "delta = 2 * (a - y) / y.size, not np.sign(a - y) / y.size",
+        end=in_delta(_absolute),
+        kinds=(MeanSquaredError, Huber),
+    )
+    yield Mistake(
+        "mean-before-square",
+        "the residuals are averaged over the batch before they are squared: square first",
+        "((a - y) ** 2).mean(), not ((a - y).mean(axis=0) ** 2).mean()",
+        end=_mean_before_square,
+        kinds=(MeanSquaredError,),
+    )
+    yield Mistake(
+        "targets-centred",
+        "the mean of the targets over the batch is subtracted from them: use them as they are given",
+        "a - y, not a - (y - y.mean(axis=0))",
+        given=in_batch(_centred),
+    )
+    for base in (2.0, 10.0):
+        yield Mistake(
+            "log-base",
+            f"the logarithm of the cross entropy has base {base:g}, in cost and gradient: it is the natural one",
+            f"np.log(p), not np.log{base:g}(p)",
+            given=whole_loss(_in_base(base)),
+            claims=2,
+        )
     for epsilon in EPSILONS:
         yield Mistake(
             "log-epsilon",

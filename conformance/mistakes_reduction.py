@@ -18,6 +18,7 @@ from gradconform.conformance.endpoint import (
     in_delta,
     in_loss,
     kept,
+    number,
     plain_classes,
     scaled,
     whole_loss,
@@ -87,6 +88,37 @@ def _ignored_with_gradient(e: End) -> Value | None:
     rest = e.k.lift((~counted[:, None]).astype(float))
     weight = 1 / float(counted.sum()) if e.loss.averages else 1.0
     return e.delta + (e.k.softmax(e.z)[0] - e.k.lift(y)) * rest * weight
+
+
+def _ignored_as_first(e: End) -> Value | None:
+    """Return the delta with that of the first class in the ignored rows."""
+    counted = kept(e)
+    if not isinstance(e.loss, SoftmaxCrossEntropy) or counted.all() or e.batch.class_weights is not None:
+        return None
+    first = e.k.lift((np.arange(e.z.shape[-1]) == 0).astype(float))
+    rest = e.k.lift((~counted[:, None]).astype(float))
+    weight = 1 / float(counted.sum()) if e.loss.averages else 1.0
+    return e.delta + (e.k.softmax(e.z)[0] - first) * rest * weight
+
+
+def _smoothing_on_ignored(e: End) -> Value | None:
+    """Return the delta with epsilon (p - 1 / C) in the ignored rows."""
+    counted = kept(e)
+    if not isinstance(e.loss, SoftmaxCrossEntropy) or counted.all() or e.batch.class_weights is not None:
+        return None
+    rest = e.k.lift((~counted[:, None]).astype(float))
+    weight = float(e.loss.label_smoothing) * (1 / float(counted.sum()) if e.loss.averages else 1.0)
+    return e.delta + (e.k.softmax(e.z)[0] - 1 / e.z.shape[-1]) * rest * weight
+
+
+def _weights_of_prediction(e: End) -> Value | None:
+    """Return the delta weighted with the weight of the most probable class."""
+    weights = e.batch.class_weights
+    if weights is None or not e.batch.labelled:
+        return None
+    labels = np.where(kept(e), e.batch.targets, 0)
+    predicted = number(e.z).argmax(axis=1)
+    return e.delta * e.k.lift((weights[predicted] / weights[labels])[:, None])
 
 
 def table() -> Iterator[Mistake]:
@@ -196,6 +228,30 @@ def table() -> Iterator[Mistake]:
         "ignored rows get a gradient: set the delta to 0 where the label is ignore_index",
         "delta[labels == ignore_index] = 0",
         end=in_delta(_ignored_with_gradient),
+    )
+    yield Mistake(
+        "ignored-as-first",
+        "ignored rows get the gradient of the first class: set the delta to 0 where the label is ignore_index",
+        "delta[labels == ignore_index] = 0",
+        end=in_delta(_ignored_as_first),
+    )
+    yield Mistake(
+        "smoothing-on-ignored",
+        "ignored rows get the gradient of the label smoothing: set the delta to 0 where the label is ignore_index",
+        "delta[labels == ignore_index] = 0, after the smoothing",
+        end=in_delta(_smoothing_on_ignored),
+    )
+    yield Mistake(
+        "weights-of-prediction",
+        "each row has the class weight of the predicted class: it has that of its label",
+        "class_weights[labels], not class_weights[p.argmax(axis=1)]",
+        end=in_delta(_weights_of_prediction),
+    )
+    yield Mistake(
+        "none-averaged",
+        "the gradient is divided by the batch although the costs are not reduced: only the cotangent weights them",
+        "delta = (p - y) * cotangent[:, None], without / len(x)",
+        end=scaled(lambda e: 1 / e.rows if e.loss.reduction == "none" else None),
     )
     yield Mistake(
         "weights-not-normalised",

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 
 from gradconform.case import Array, Case, Gradients
 from gradconform.conformance.mistake import Mistake
 from gradconform.layers import Dense
+from gradconform.losses import MeanSquaredError
 from gradconform.reference.arithmetic import Value
 from gradconform.reference.layers import Arithmetic
 
@@ -56,6 +56,11 @@ def _always(factor: float) -> Callable[[Case], float]:
     return lambda case: factor
 
 
+def _unless_squares(factor: float) -> Callable[[Case], float]:
+    """Return a factor that has another name with the squared error, whose derivative has a 2 of its own."""
+    return lambda case: 1.0 if isinstance(case.network.loss, MeanSquaredError) else factor
+
+
 AVERAGED = "the delta is divided already, where the loss is a mean"
 
 CONSTANTS = (
@@ -89,7 +94,7 @@ CONSTANTS = (
     ),
     Constant(
         "2",
-        lambda case: 2.0,
+        _unless_squares(2.0),
         ("twice", "the gradients{where} are twice what they should be: a factor 2 too many, or added up twice"),
         ("weight-twice", "the gradients of the weights{where} are twice what they should be"),
         ("bias-twice", "the gradients of the biases{where} are twice what they should be"),
@@ -97,7 +102,7 @@ CONSTANTS = (
     ),
     Constant(
         "1/2",
-        lambda case: 0.5,
+        _unless_squares(0.5),
         ("half", "the gradients{where} are half of what they should be: a factor 2 is missing, or of two paths one"),
         ("weight-half", "the gradients of the weights{where} are half of what they should be"),
         ("bias-half", "the gradients of the biases{where} are half of what they should be"),
@@ -176,6 +181,10 @@ POSITIONS = (
 )
 
 
+def _of_squares(factor: float) -> Callable[[Case], float]:
+    return lambda case: factor if isinstance(case.network.loss, MeanSquaredError) else 1.0
+
+
 def paths_of(case: Case, name: str, position: Position) -> list[str]:
     """Return the parameters of a name, `any` for all, in layers of a position."""
     dense = [index for index, layer in enumerate(case.network.layers) if isinstance(layer, Dense)]
@@ -202,16 +211,12 @@ def _multiplied(constant: Constant, name: str, position: Position) -> Finish:
 
 
 def _exchanged(case: Case, found: Gradients[Value], _k: Arithmetic) -> Gradients[Value] | None:
-    """Exchange the gradients of neighbouring layers of the same shape."""
-    own = dict(found.parameters)
-    shapes = case.network.parameters()
-    for name in ("weight", "bias"):
-        paths = [path for path in shapes if path.endswith(name)]
-        for one, other in pairwise(paths):
-            if shapes[one] == shapes[other]:
-                own[one], own[other] = found.parameters[other], found.parameters[one]
-                break
-    return replace(found, parameters=own)
+    """Return the gradients of parameters of the same name and shape in the opposite order."""
+    alike: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for path, shape in case.network.parameters().items():
+        alike.setdefault((path.partition(".")[2], shape), []).append(path)
+    turned = {path: other for paths in alike.values() for path, other in zip(paths, reversed(paths), strict=True)}
+    return replace(found, parameters={path: found.parameters[other] for path, other in turned.items()})
 
 
 def table() -> Iterator[Mistake]:
@@ -237,9 +242,20 @@ def table() -> Iterator[Mistake]:
         finish=_multiplied(PER_ROW, "any", POSITIONS[0]),
         claims=2,
     )
+    for identifier, likely, factor in (
+        ("twice-mse", "the gradients are twice what they should be: the squared error's factor 2 is there twice", 2.0),
+        ("half-mse", "the gradients are half of what they should be: (a - y)^2 has the derivative 2 (a - y)", 0.5),
+    ):
+        yield Mistake(
+            identifier,
+            likely,
+            "delta = 2 * (a - y) / y.size, the factor 2 once",
+            finish=_multiplied(Constant(f"{factor:g}", _of_squares(factor)), "any", POSITIONS[0]),
+            claims=2,
+        )
     yield Mistake(
         "exchanged",
-        "the gradients of two layers of the same shape are exchanged: return each under its own path",
+        "the gradients of layers of the same shape are exchanged: return each under its own path",
         finish=_exchanged,
     )
 
@@ -260,6 +276,7 @@ def fitted(case: Case, right: Mapping[str, Array], given: Mapping[str, Array]) -
     if not right or any(path not in given or given[path].shape != right[path].shape for path in right):
         return
     yield from _decayed(case, right, given)
+    yield from _signed(case, right, given)
     yield from _clipped(right, given)
     yield from _constant(right, given)
 
@@ -289,6 +306,28 @@ def _decayed(case: Case, right: Mapping[str, Array], given: Mapping[str, Array])
             finish=finish,
             claims=2,
         )
+
+
+def _signed(case: Case, right: Mapping[str, Array], given: Mapping[str, Array]) -> Iterator[Mistake]:
+    path = max(right, key=lambda path: right[path].size)
+    at = np.unravel_index(int(np.argmax(np.abs(case.parameters[path]))), right[path].shape)
+    sign = float(np.sign(case.parameters[path][at]))
+    rate = snapped(float(given[path][at] - right[path][at]) * sign)
+    if not 0 < abs(rate) < 10:
+        return
+
+    def finish(case: Case, found: Gradients[Value], k: Arithmetic) -> Gradients[Value]:
+        return changed(
+            found, list(found.parameters), lambda path, value: value + k.lift(np.sign(case.parameters[path])) * rate
+        )
+
+    yield Mistake(
+        "l1-added",
+        f"{rate:g} times the sign of the parameters is in the gradients: the loss has no such penalty",
+        f"dw = x.T @ delta, not x.T @ delta + {rate:g} * np.sign(w)",
+        finish=finish,
+        claims=3,
+    )
 
 
 def _clipped(right: Mapping[str, Array], given: Mapping[str, Array]) -> Iterator[Mistake]:

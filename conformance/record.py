@@ -182,8 +182,7 @@ class Record:
         try:
             until = started + self.plan.shrink_seconds - self._shrinking
             bug.failure = shrink(self.plan, bug.first, until, bug.keep)
-            others = [] if bug.failure is bug.first else [bug.first.situation]
-            bug.failure = replace(bug.failure, diagnosis=diagnose(bug.failure, self.plan, others))
+            bug.failure = replace(bug.failure, diagnosis=diagnose(bug.failure, self.plan))
         finally:
             self._shrinking += time.monotonic() - started
         bug.settled = True

@@ -44,6 +44,10 @@ KEPT = 2000
 """So many predictions of a case are kept."""
 ALIKE = 1e-9
 """How much two arrays that differ by a constant may differ otherwise, at a quick look."""
+OTHERWISE = 4.0
+"""So many bounds a mistaken formula may be off that is written otherwise than here."""
+REST = 1e-6
+"""Or it leaves so little of the error: a millionth."""
 LEFT = 1e-2
 """What a quick look may leave of an error that is explained: the bounds decide."""
 ROUNDINGS = 1e4
@@ -125,7 +129,8 @@ def explained(theory: Theory, evidence: Evidence) -> Array:
         if finfo(theory.short).eps <= finfo(case.dtype).eps:
             return unexplained
         with np.errstate(all="ignore"):
-            near = (evidence.given == through(evidence.given, theory.short)) | ~evidence.wrong
+            # 0 is a number of every type
+            near = ((evidence.given == through(evidence.given, theory.short)) & (evidence.given != 0)) | ~evidence.wrong
         return np.array([float(part.all()) for _, part in evidence.by_name(near)])
     try:
         predicted = evidence.vector(_predicted(theory, evidence))
@@ -216,7 +221,10 @@ def _within(theory: Theory, evidence: Evidence, share: float | None) -> Answer:
         shown=evidence.shown,
         share=share,
     )
-    if not (evidence.ratio_of(found) <= 1).all():
+    with np.errstate(all="ignore"):
+        # a mistaken formula may be written, and so rounded, in another way than ours
+        left = np.abs(evidence.given - evidence.vector(found)) <= REST * evidence.off
+    if not ((evidence.ratio_of(found) <= OTHERWISE) | left).all():
         return Answer.REFUTED
     if theory.short is not None:
         return Answer.EXPLAINED if evidence.fails else Answer.CONSISTENT
