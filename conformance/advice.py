@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradconform.case import Case
 from gradconform.conformance.compare import Kind
-from gradconform.conformance.examples import Draw
-from gradconform.conformance.fresh import SEED, example_of
+from gradconform.conformance.fresh import cases_like
+from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.situation import CallFailed, Situation, Subject
 from gradconform.layers import Dense
+from gradconform.network import Network
 
 if TYPE_CHECKING:
     from gradconform.conformance.findings import Failure
@@ -43,16 +47,16 @@ ADVICE: dict[Kind, Named] = {
 NOTHING: Named = ("", "", "")
 
 
-def advice(failure: Failure) -> Named:
-    """Return the symptom, the sentence and the line of a failure of a kind that says what is wrong."""
+def advice(failure: Failure, bodies: Sequence[Network]) -> Named:
+    """Return the symptom, the sentence and the line of a failure of a kind that says what is wrong.
+
+    bodies: other networks that the implementation may be asked for.
+    """
     root = failure.root
-    if root.kind in {Kind.SHAPE, Kind.NAME}:
-        subject = Subject(failure.implementation, failure.situation)
-        try:
-            given = dict(subject.actual().parameters)
-        except (CallFailed, NotImplementedError):
-            return NOTHING
-        return _shape(failure, given) if root.kind is Kind.SHAPE else _name(failure, given)
+    if root.kind is Kind.SHAPE:
+        return _shape(failure, bodies)
+    if root.kind is Kind.NAME:
+        return _name(failure)
     if root.kind is Kind.NONDETERMINISTIC:
         return _unsteady(failure)
     return ADVICE.get(root.kind, NOTHING)
@@ -84,55 +88,88 @@ def _unsteady(failure: Failure) -> Named:
     )
 
 
-def _shape(failure: Failure, given: dict[Any, Any]) -> Named:
-    expected = failure.case.network.parameters().get(failure.root.path)
-    found = getattr(given.get(failure.root.path), "shape", None)
-    if expected is None or found is None:
-        return NOTHING
-    if len(expected) == 2 and found == expected[::-1]:
-        return (
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Misshapen:
+    """One array of the wrong shape, in a batch of so many rows."""
+
+    expected: Shape
+    found: Shape
+    rows: int
+
+
+SHAPES: tuple[tuple[Callable[[Misshapen], bool], Named], ...] = (
+    (
+        lambda one: len(one.expected) == 2 and one.found == one.expected[::-1],
+        (
             "transposed-shape",
             "the gradient of the weight is (out, in): here weights are (in, out), with y = x @ weight + bias",
             "return dw.T, or declare the convention: gradients.conventions = ('transposed',)",
-        )
-    grows = _shape_of(failure, rows=3) != found
-    if found[1:] == expected and grows:
-        return (
+        ),
+    ),
+    (
+        lambda one: one.found[:1] == (one.rows,) and one.found[1:] == one.expected,
+        (
             "not-summed",
             "there is a gradient for each sample: add them up over the samples",
-            "dw = per_sample.sum(axis=0)",
-        )
-    if _long(found) == _long(expected):
-        more = len(found) > len(expected)
-        return (
-            "kept-axis" if more else "squeezed",
-            f"an axis of length 1 is {'too many' if more else 'lost'}: keep the shape of the parameter",
-            "delta.sum(axis=0), without keepdims=True" if more else "no squeeze(), and dw.reshape(w.shape)",
-        )
-    if len(found) == 1 and len(expected) == 2 and found[0] == expected[0] * expected[1]:
-        return ("flattened", "the array is flat: return it in the shape of its parameter", "dw.reshape(w.shape)")
-    return NOTHING
+            "db = delta.sum(axis=0), not delta; dw = x.T @ delta",
+        ),
+    ),
+    (
+        lambda one: _long(one.found) == _long(one.expected) and len(one.found) > len(one.expected),
+        (
+            "kept-axis",
+            "there is an axis of length 1 too many: keep the shape of the parameter",
+            "delta.sum(axis=0), without keepdims=True",
+        ),
+    ),
+    (
+        lambda one: _long(one.found) == _long(one.expected) and len(one.found) < len(one.expected),
+        (
+            "squeezed",
+            "an axis of length 1 is lost: keep the shape of the parameter",
+            "no squeeze(), or dw.reshape(w.shape)",
+        ),
+    ),
+    (
+        lambda one: one.found == (math.prod(one.expected),),
+        ("flattened", "the array is flat: return it in the shape of its parameter", "dw.reshape(w.shape)"),
+    ),
+)
+"""What may have happened to a shape, the simplest first: it has to be so wherever a shape is wrong."""
 
 
-def _long(shape: tuple[int, ...]) -> tuple[int, ...]:
+def _long(shape: Shape) -> Shape:
     return tuple(length for length in shape if length != 1)
 
 
-def _shape_of(failure: Failure, rows: int) -> tuple[int, ...] | None:
-    """Return the shape in another batch; None where there is none."""
-    case = failure.case
-    if failure.implementation.capabilities.samples == "single":
-        return None
-    other = replace(example_of(case, rows), network=case.network).case(Draw("ordinary", SEED), case.dtype)
+def _shape(failure: Failure, bodies: Sequence[Network]) -> Named:
+    """Return what happens to shapes, in the failing case and in others, where one alone may leave that open."""
+    cases = [failure.case, *cases_like(failure.case, failure.implementation.capabilities, None, bodies)]
+    wrong = [one for case in cases for one in _misshapen(failure.implementation, case)]
+    return next((named for holds, named in SHAPES if wrong and all(map(holds, wrong))), NOTHING)
+
+
+def _misshapen(implementation: Implementation, case: Case) -> Iterator[Misshapen]:
     try:
-        given = Subject(failure.implementation, Situation(other)).actual().parameters
+        given = Subject(implementation, Situation(case)).actual().parameters
     except (CallFailed, NotImplementedError):
-        return None
-    return getattr(given.get(failure.root.path), "shape", None)
+        return
+    for path, expected in case.network.parameters().items():
+        found = getattr(given.get(path), "shape", expected)
+        if found != expected:
+            yield Misshapen(expected, found, case.batch.rows)
 
 
-def _name(failure: Failure, given: dict[Any, Any]) -> Named:
+def _name(failure: Failure) -> Named:
+    """Return what the names are that are returned in place of the parameters' paths."""
     network = failure.case.network
+    try:
+        given = Subject(failure.implementation, failure.situation).actual().parameters
+    except (CallFailed, NotImplementedError):
+        return NOTHING
     expected = list(network.parameters())
     dense = [index for index, layer in enumerate(network.layers) if isinstance(layer, Dense)]
     counted = {f"{number}.{name}" for number in range(len(dense)) for name in ("weight", "bias")}

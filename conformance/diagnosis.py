@@ -70,9 +70,9 @@ def diagnose(failure: Failure, plan: Plan) -> Diagnosis:
     bodies = bodies_of(plan, failure)
     own = plan.networks is None and not implementation.capabilities.networks
     if kind in UNSTEADY:
-        return _named(*(remembered(implementation, failure.case, own=own) or advice(failure)))
+        return _named(*(remembered(implementation, failure.case, own=own) or advice(failure, bodies)))
     if kind not in NAMED:
-        return _named(*advice(failure))
+        return _named(*advice(failure, bodies))
     evidence = gather(failure, bodies)
     if not any(entry.fails for entry in evidence):
         told = remembered(implementation, failure.case, own=own)

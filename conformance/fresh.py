@@ -200,11 +200,9 @@ def example_of(case: Case, rows: int) -> Example:
 
 def networks_like(network: Network, widths: Sequence[tuple[int, int, int]] = WIDTHS) -> Iterator[Network]:
     """Yield networks with the same loss whose layers are of the same kinds, of other widths and another depth."""
-    dense = next((layer for layer in network.layers if isinstance(layer, Dense)), None)
+    dense = next((layer for layer in network.layers if isinstance(layer, Dense)), Dense(1))
     others = list(dict.fromkeys(layer for layer in network.layers if not isinstance(layer, Dense)))
     last = network.layers[-1] if network.loss.follows else None
-    if dense is None:
-        return
     inner = [layer for layer in others if layer != last] or ([last] if last in others and last is not None else [])
     for first, second, third in widths:
         layers: list[Layer] = [Dense(first, dense.bias)]

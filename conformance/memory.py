@@ -60,8 +60,11 @@ def remembered(implementation: Implementation, case: Case, *, own: bool) -> tupl
         answers = []
         for entry, earlier in found:
             mistake = memory.make(earlier)
-            theory = Theory(() if mistake is None else (mistake,))
-            answers.append(asked(theory, entry) if theory.mistakes else _right(entry))
+            if mistake is not None:
+                answers.append(asked(Theory((mistake,)), entry))
+            elif earlier or not entry.fails:
+                # what is left of the calls before the first one is not known
+                answers.append(Answer.REFUTED if entry.fails else Answer.CONSISTENT)
         if Answer.REFUTED not in answers and answers.count(Answer.EXPLAINED) >= 2:
             cases = f"{len(failing)} of {len(found)} calls in turn"
             return (
@@ -71,10 +74,6 @@ def remembered(implementation: Implementation, case: Case, *, own: bool) -> tupl
                 f"the reference with this memory gives your numbers in {cases}",
             )
     return None
-
-
-def _right(entry: Evidence) -> Answer:
-    return Answer.REFUTED if entry.fails else Answer.CONSISTENT
 
 
 def _called(implementation: Implementation, case: Case, *, own: bool) -> Iterator[tuple[Evidence, list[Case]]]:

@@ -291,6 +291,15 @@ def table() -> Iterator[Mistake]:
         # at the lowest layer nobody sees whether the delta below it is right
         implies = ("derivative-missing",) if identifier == "delta-before-activation" else ()
         yield Mistake(identifier, likely, mend, step=step, kinds=(Dense,), implies=implies)
+    for count in (2, 3, 4, 5, 6):
+        yield Mistake(
+            "later-samples-dropped",
+            f"the gradients are those of the first {count} samples: a buffer, or a loop, is no longer",
+            f"range(len(x)), not range(min(len(x), {count}))",
+            step=_whole(slice(None, count)),
+            kinds=(Dense,),
+            claims=2,
+        )
     for rate in RATES:
         yield Mistake(
             "updated-weights",

@@ -111,7 +111,7 @@ def _mean_before_square(e: End) -> tuple[Value, Value] | None:
 
 
 def _centred(_loss: LossRecord, _outputs: int, batch: Batch) -> Batch | None:
-    if batch.targets.ndim != 2 or batch.rows == 1:
+    if batch.targets.ndim != 2:
         return None
     mean = batch.targets.mean(axis=0, dtype=np.float64)
     return replace(batch, targets=(batch.targets - mean).astype(batch.targets.dtype))

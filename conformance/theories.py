@@ -227,7 +227,10 @@ def _within(theory: Theory, evidence: Evidence, share: float | None) -> Answer:
     if not ((evidence.ratio_of(found) <= OTHERWISE) | left).all():
         return Answer.REFUTED
     if theory.short is not None:
-        return Answer.EXPLAINED if evidence.fails else Answer.CONSISTENT
+        # what is a number of the shorter type anyway says nothing
+        telling = evidence.wrong & (through(evidence.right, theory.short) != evidence.right)
+        enough = np.count_nonzero(telling) > np.count_nonzero(evidence.wrong) // 2
+        return Answer.EXPLAINED if enough else Answer.CONSISTENT
     with np.errstate(all="ignore"):
         # a bound that is as large as the error itself would explain anything
         sharp = evidence.wrong & (evidence.bound_of(found) <= SHARP * evidence.off)
@@ -264,7 +267,7 @@ class Search:
         found = self._confirmed(theory for score, theory in scores if score is None)
         if found:
             return found
-        network = self.evidence[0].case.network
+        network = max((entry.case.network for entry in self.evidence), key=lambda network: len(network.layers))
         narrowed = [
             replace(theory, mistakes=(narrow,)) for theory in singles for narrow in scoped(theory.mistakes[0], network)
         ]
