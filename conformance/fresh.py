@@ -32,6 +32,10 @@ WIDTHS = ((4, 6, 3), (3, 3, 3), (2, 5, 4))
 equal, so that what is transposed fits."""
 FILLING = (5, 4, 6, 3, 2)
 """Widths for a template, each another one."""
+JITTERED = 4
+"""So many cases are near the failing one."""
+JITTER = 0.03
+"""How near."""
 SAME = 3
 """So often each batch size is drawn in the regime of the failing case, whose bugs may show now and then alone."""
 SEED = 0x6772616463
@@ -160,7 +164,7 @@ def evidence_of(implementation: Implementation, situation: Situation, *, fresh: 
 def cases_like(
     case: Case, capabilities: Capabilities, regime: str | None, bodies: Sequence[Network] = ()
 ) -> Iterator[Case]:
-    """Yield fresh cases like the one given: the same network on other batches, then other networks of the same parts.
+    """Yield fresh cases like the one given: the network on other batches, other networks of its parts, and near ones.
 
     regime: the one of the case's numbers, for more of the same. bodies: the other networks.
     """
@@ -190,6 +194,18 @@ def cases_like(
         made = drawn(network, count, name, number)
         if made is not None:
             yield made
+    for number in range(JITTERED):
+        yield jittered(case, np.random.default_rng(SEED + number))
+
+
+def jittered(case: Case, rng: np.random.Generator) -> Case:
+    """Return a case whose numbers are off by some percent: as large, and not as round."""
+
+    def near(array: Array) -> Array:
+        return np.asarray(array * (1 + JITTER * rng.uniform(-1, 1, array.shape))).astype(array.dtype)
+
+    batch = replace(case.batch, inputs=near(case.batch.inputs))
+    return replace(case, parameters={path: near(array) for path, array in case.parameters.items()}, batch=batch)
 
 
 def example_of(case: Case, rows: int) -> Example:
