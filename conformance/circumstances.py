@@ -6,12 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import Any, get_args
 
 from gradconform.case import Case
+from gradconform.conformance.compare import Comparison
+from gradconform.conformance.judge import subject_of
 from gradconform.conformance.regimes import REGIMES
 from gradconform.layers import Dense, Layer
-from gradconform.losses import Loss
 
 LEAST = 5
 """So many cases must speak for a value of a facet, and so many against the others."""
@@ -23,6 +24,7 @@ KEPT = 5000
 """So many cases of an implementation are kept."""
 
 Facets = Mapping[str, str]
+Key = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ def _ignored(case: Case) -> bool:
 
 
 def _square(case: Case) -> bool:
-    return any(len(set(shape)) < len(shape) for shape in case.network.parameters().values())
+    shapes = case.network.parameters().values()
+    return any(len(shape) == 2 and shape[0] == shape[1] > 1 for shape in shapes)
 
 
 def _either(name: str, otherwise: str, meets: Callable[[Case], bool]) -> Callable[[Case], str]:
@@ -86,7 +89,6 @@ PARTS = {"the loss": ("the kind of targets", "class weights", "ignored labels", 
 """Where the first does not matter, neither do the others, and are not told."""
 OF_A_CASE = {VALUES, "the dtype"}
 """The facets in which cases of the same structure differ: in all others, they count as one."""
-LOSSES = {kind.__name__ for kind in get_args(Loss)}
 ACTIVATIONS = {kind.__name__ for kind in get_args(Layer) if kind is not Dense}
 NAMES = (*FACETS, *sorted(ACTIVATIONS), VALUES)
 
@@ -102,11 +104,27 @@ def facets_of(case: Case, numbers: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Sighting:
-    """A case that could tell, and what failed in it, as `key_of` names it; None where everything agreed."""
+    """A case: what failed in it, as `key_of` names it, or, where everything agreed, what could tell.
+
+    `told`: by check and subject, as `subject_of` names it.
+    """
 
     facets: Facets
     structure: Hashable
-    failure: tuple[str, ...] | None
+    failure: Key | None = None
+    told: frozenset[tuple[str, str]] = frozenset()
+
+    def concerns(self, failures: Sequence[Key]) -> bool:
+        """Return whether one of the failures was seen in the case, or could have been seen and was not."""
+        if self.failure is not None:
+            return self.failure in failures
+        return any(self._looked_for(key) for key in failures)
+
+    def _looked_for(self, failure: Key) -> bool:
+        _, check, *rest = failure
+        if check == "call" or not rest:
+            return bool(self.told) and (check == "call" or any(own == check for own, _ in self.told))
+        return (check, rest[-1]) in self.told
 
 
 @dataclass
@@ -115,24 +133,28 @@ class Sightings:
 
     cases: list[Sighting] = field(default_factory=list)
 
-    def count(self, case: Case, numbers: str, failure: tuple[str, ...] | None) -> None:
-        """Add a case that could tell, whose numbers came from `numbers`, and what failed in it."""
-        if len(self.cases) < KEPT:
-            self.cases.append(Sighting(facets_of(case, numbers), (case.network, case.batch.rows), failure))
+    def failed(self, case: Case, numbers: str, failure: Key) -> None:
+        """Add a case, whose numbers came from `numbers`, in which something failed."""
+        self._add(case, numbers, failure=failure)
 
-    def of(self, failures: Sequence[tuple[str, ...]]) -> Circumstances:
+    def passed(self, case: Case, numbers: str, comparisons: Sequence[Comparison]) -> None:
+        """Add a case in which everything agreed."""
+        told = {(entry.check, subject_of(case.network, entry)) for entry in comparisons if entry.tells}
+        self._add(case, numbers, told=frozenset(told))
+
+    def _add(self, case: Case, numbers: str, **what: Any) -> None:
+        if len(self.cases) < KEPT:
+            self.cases.append(Sighting(facets_of(case, numbers), (case.network, case.batch.rows), **what))
+
+    def of(self, failures: Sequence[Key]) -> Circumstances:
         """Return the circumstances of what is seen as any of `failures`.
 
-        Cases with another failure tell nothing, and no more do those without the layer or the loss that it stands in.
+        Cases with another failure tell nothing, and no more do those in which it could not have been seen.
         """
         told: list[str] = []
         places = {failure[-1].split()[-1] for failure in failures}
         claimed = set(ACTIVATIONS) if places & ACTIVATIONS else set()
-        cases = [
-            case
-            for case in self.cases
-            if (case.failure is None or case.failure in failures) and any(_has(case.facets, place) for place in places)
-        ]
+        cases = [case for case in self.cases if case.concerns(failures)]
         while len(told) < MOST and (strongest := _strongest(cases)) is not None:
             name, value, text = strongest
             told.append(text)
@@ -140,15 +162,6 @@ class Sightings:
             # within these alone the next condition is looked for: one that follows from the first is none
             cases = [case for case in cases if case.facets.get(name) == value]
         return Circumstances(tuple(told), tuple(_does_not_matter(cases, claimed)))
-
-
-def _has(facets: Facets, place: str) -> bool:
-    """Return whether a case has the layer, the loss or the parameter in which a failure is."""
-    if place in ACTIVATIONS:
-        return facets[place] == f"a layer {place}"
-    if place == "Dense.bias":
-        return facets["the bias"] == "biases"
-    return place not in LOSSES or facets["the loss"] == f"loss {place}"
 
 
 Table = Mapping[str, tuple[int, int]]
