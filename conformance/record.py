@@ -14,7 +14,7 @@ import numpy as np
 from gradconform.case import Case
 from gradconform.conformance import implementations as known
 from gradconform.conformance.bugs import Bug, Bugs
-from gradconform.conformance.circumstances import Sightings, facets_of
+from gradconform.conformance.circumstances import Sightings
 from gradconform.conformance.compare import Kind, Look
 from gradconform.conformance.conditions import conditions
 from gradconform.conformance.diagnosis import diagnose
@@ -132,8 +132,7 @@ class Record:
                     self._failed(Failure(implementation, dtype, situation, judgement, numbers, origin))
                 else:
                     tally.certify(judgement.views)
-                    if any(comparison.tells for comparison in judgement.comparisons):
-                        self.sightings[implementation.name].count(facets_of(situation.case, numbers), None)
+                    self.sightings[implementation.name].passed(situation.case, numbers, judgement.comparisons)
                 tally.kinks = implementation.kinks
         self._cover(situations, numbers, compared)
         self.networks += 1
@@ -167,7 +166,7 @@ class Record:
             return
         failure = replace(failure, judgement=left)
         bug, new = self.bugs.add(failure)
-        self.sightings[failure.implementation.name].count(facets_of(case, failure.numbers), bug.key_of(failure))
+        self.sightings[failure.implementation.name].failed(case, failure.numbers, bug.key_of(failure))
         if not new or bug not in self.bugs.told():
             return
         first = len(self.bugs.of(failure.implementation)) == 1

@@ -9,12 +9,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import cast
 
 import msgspec
 import numpy as np
 
-from gradconform.case import Batch, Case
+from gradconform.case import Array, Case
 from gradconform.conformance.examples import lay_out
 from gradconform.conformance.remaking import PATTERNS, made_anew, remade, valid
 from gradconform.conformance.simple_numbers import complexity, simpler_numbers
@@ -95,7 +95,7 @@ def size_of(case: Case) -> tuple[float, ...]:
 
 def _loss_size(loss: Loss) -> int:
     default = type(loss)()
-    options = sum(getattr(loss, name) != getattr(default, name) for name in loss.__struct_fields__)
+    options: int = sum(getattr(loss, name) != getattr(default, name) for name in loss.__struct_fields__)
     return options + 2 * (not isinstance(loss, MeanSquaredError))
 
 
@@ -111,26 +111,19 @@ def _label_size(case: Case) -> int:
 def _networks(shown: Shown) -> Iterator[Case]:
     """Yield cases with fewer layers, or with narrower ones: little networks around the failing layer first."""
     case = shown.case
+    losses = _losses(case.network.loss)
     little = [] if shown.given else list(_little(shown))
     for network in little:
         yield from made_anew(case, network, 2, 0)
-    for kept in _windows(shown):
-        for loss in _losses(case.network.loss):
-            network = _network(case.network, kept, loss)
-            if network is not None:
-                yield from remade(case, network, kept)
-    layers = range(len(case.network.layers))
-    for kept in ([index for index in layers if index != gone] for gone in layers if gone != shown.layer):
-        for loss in _losses(case.network.loss):
-            network = _network(case.network, kept, loss)
-            if network is not None:
-                yield from remade(case, network, kept)
-    for loss in _losses(case.network.loss)[:-1]:
-        network = _network(case.network, list(layers), loss)
-        if network is not None:
-            yield from remade(case, network, list(layers))
+    layers = list(range(len(case.network.layers)))
+    without = [[index for index in layers if index != gone] for gone in layers if gone != shown.layer]
+    for kept in (*_windows(shown), *filter(None, without)):
+        for loss in losses:
+            yield from remade(case, _network(case.network, kept, loss), kept)
+    for loss in losses[:-1]:
+        yield from remade(case, _network(case.network, layers, loss), layers)
     for network in _narrower(case.network):
-        yield from remade(case, network, list(layers))
+        yield from remade(case, network, layers)
     for pattern in range(1, PATTERNS):
         for network in little:
             yield from made_anew(case, network, 2, pattern)
@@ -165,18 +158,18 @@ def _little(shown: Shown) -> Iterator[Network]:
                     yield _network_of(chosen, loss, inputs, (units, inputs))
 
 
-def _network(network: Network, kept: list[int], loss: Loss) -> Network | None:
-    """Return the network with the layers `kept` and the loss; None without any, or where the loss asks for another."""
-    if not kept:
-        return None
+def _network(network: Network, kept: list[int], loss: Loss) -> Network:
+    """Return the network with the layers `kept`, at least one, and the loss."""
     return _network_of([network.layers[index] for index in kept], loss, network.widths[kept[0]])
 
 
 def _network_of(layers: Sequence[Layer], loss: Loss, inputs: int, units: Sequence[int] = ()) -> Network:
     """Return the network of the layers, with what the loss stands behind, and with `units` in turn in Dense layers."""
-    chosen, turn = list(layers), itertools.cycle(units)
+    chosen: list[Layer] = list(layers)
+    turn = itertools.cycle(units)
     if loss.follows and not isinstance(chosen[-1], loss.follows):
-        chosen.append(loss.follows[0]())
+        # the layers that losses ask for are layers, of which the losses know only that they are records
+        chosen.append(cast("Layer", loss.follows[0]()))
     if units:
         chosen = [
             _plain(msgspec.structs.replace(layer, units=next(turn))) if isinstance(layer, Dense) else layer
@@ -245,7 +238,7 @@ def _options(shown: Shown) -> Iterator[Case]:
         for targets in (labels, np.eye(network.widths[-1], dtype=case.dtype)[labels]):
             yield from valid(network, case.parameters, replace(batch, targets=targets))
     if not all(array.flags.c_contiguous for array in _arrays(case)):
-        yield with_arrays(case, lambda array: lay_out(array, "C"))
+        yield _in_c_order(case)
 
 
 def _one_plain(network: Network) -> Iterator[Network]:
@@ -277,7 +270,7 @@ def _numbers(shown: Shown) -> Iterator[Case]:
         yield from valid(case.network, parameters, replace(case.batch, **given))
 
 
-def _values(case: Case) -> dict[str, Any]:
+def _values(case: Case) -> dict[str, Array]:
     """Return the arrays of the batch that any numbers may stand in."""
     batch = case.batch
     values = {"inputs": batch.inputs, "class_weights": batch.class_weights, "cotangent": batch.cotangent}
@@ -286,14 +279,14 @@ def _values(case: Case) -> dict[str, Any]:
     return {name: array for name, array in values.items() if array is not None}
 
 
-def _arrays(case: Case) -> list[Any]:
+def _arrays(case: Case) -> list[Array]:
     return [*case.parameters.values(), *(array for array in vars(case.batch).values() if array is not None)]
 
 
-def with_arrays(case: Case, change: Callable[[Any], Any]) -> Case:
-    """Return the case with every array changed."""
-    changed = {name: None if array is None else change(array) for name, array in vars(case.batch).items()}
-    return Case(case.network, {path: change(array) for path, array in case.parameters.items()}, Batch(**changed))
+def _in_c_order(case: Case) -> Case:
+    given = {name: lay_out(array, "C") for name, array in vars(case.batch).items() if array is not None}
+    parameters = {path: lay_out(array, "C") for path, array in case.parameters.items()}
+    return Case(case.network, parameters, replace(case.batch, **given))
 
 
 def _fingerprint(case: Case) -> bytes:
