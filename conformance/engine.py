@@ -16,6 +16,7 @@ from hypothesis import Phase
 
 from gradconform.case import Case
 from gradconform.conformance import implementations as known
+from gradconform.conformance.canaries import proved
 from gradconform.conformance.checks import CHECKS
 from gradconform.conformance.compare import Kind, Look
 from gradconform.conformance.conditions import conditions
@@ -94,20 +95,19 @@ def check(
         if len(chosen) != 1:
             raise InvalidInput(f"expected_failures: for one candidate at a time, got {len(chosen)}")
         require_known(keys, [entry.id for entry in checks], list(chosen[0].asked(dtypes)))
-    return run(
-        Plan(
-            _told_apart(chosen),
-            max_examples=max_examples,
-            seed=seed,
-            networks=network_strategy(networks),
-            dtypes=None if dtypes is None else choose_dtypes(dtypes),
-            checks=checks,
-            affine=affine,
-            expected=Expectations(keys),
-            timeout=timeout,
-            max_time=max_time,
-        )
+    plan = Plan(
+        _told_apart(chosen),
+        max_examples=max_examples,
+        seed=seed,
+        networks=network_strategy(networks),
+        dtypes=None if dtypes is None else choose_dtypes(dtypes),
+        checks=checks,
+        affine=affine,
+        expected=Expectations(keys),
+        timeout=timeout,
+        max_time=max_time,
     )
+    return proved(run(plan), checks)
 
 
 def _told_apart(implementations: Sequence[Implementation]) -> list[Implementation]:
