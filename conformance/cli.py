@@ -377,6 +377,6 @@ def _run(plan: Plan, training: Training | None) -> Result:
     from gradconform.conformance.training import check_training
 
     with Progress() as progress:
-        plan.progress, plan.notify = progress.advance, progress.tell
+        plan.progress, plan.notify, plan.found = progress.advance, progress.tell, progress.found
         result = run(plan) if training is None else check_training(plan, training)
     return proved(result, plan.checks)

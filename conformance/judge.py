@@ -38,13 +38,23 @@ class Judgement:
 
 
 def judge(
-    implementation: Implementation, situation: Situation, checks: Sequence[Check], *, relations: bool = True
+    implementation: Implementation,
+    situation: Situation,
+    checks: Sequence[Check],
+    *,
+    relations: bool = True,
+    until_failed: bool = False,
 ) -> Judgement:
-    """Return the judgement of `checks`, in their order. Relations need arrays of the right names and shapes."""
+    """Return the judgement of `checks`, in their order. Relations need arrays of the right names and shapes.
+
+    `until_failed`: the checks behind the first one that fails are left out.
+    """
     judgement = Judgement()
     subject = Subject(implementation, situation)
     try:
         for check in checks:
+            if until_failed and judgement.failures:
+                break
             if check.relation and (not relations or any(_unusable(failure) for failure in judgement.failures)):
                 continue
             if check.relation:

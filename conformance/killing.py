@@ -6,13 +6,14 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
 import msgspec
 from hypothesis import Phase
-from hypothesis import strategies as st
 
+from gradconform.capabilities import EVERYTHING
 from gradconform.conformance import implementations as known
 from gradconform.conformance.checks import CHECKS
 from gradconform.conformance.engine import Record, run
@@ -23,7 +24,6 @@ from gradconform.conformance.plan import MAX_EXAMPLES, Plan, draw_examples, netw
 from gradconform.conformance.planting import Fault
 from gradconform.conformance.results import Finding, Result
 from gradconform.conformance.situation import Situation
-from gradconform.conformance.strategies import LOSSES, networks
 
 Naming = Literal["right", "unknown", "WRONG NAME", "not caught"]
 
@@ -115,13 +115,16 @@ def plan_for(fault: Fault, max_examples: int = MAX_EXAMPLES, seed: int = SEED) -
 
     Nobody votes: a vote tells nothing of the fault, and takes a framework's import.
     """
-    losses = st.one_of(*(LOSSES[loss] for loss in fault.losses)) if fault.losses else None
-    drawn = None if losses is None else networks(losses=losses)
+    implementation = fault.implementation()
+    if fault.losses:
+        # as somebody whose code has these losses alone would declare them
+        declared = msgspec.structs.replace(EVERYTHING, losses=tuple(loss.__name__ for loss in fault.losses))
+        implementation = replace(implementation, capabilities=declared)
     return Plan(
-        [fault.implementation()],
+        [implementation],
         max_examples=max_examples,
         seed=seed,
-        networks=network_strategy(fault.networks) if fault.networks else drawn,
+        networks=network_strategy(fault.networks) if fault.networks else None,
         dtypes=[DTYPE],
         witnesses=False,
         max_findings=1,
@@ -142,7 +145,7 @@ def kill(fault: Fault, max_examples: int = MAX_EXAMPLES, seed: int = SEED) -> Ki
     result = record.over(explore)
     seconds = time.monotonic() - record.started
     finding = next(iter(result.findings), None)
-    first = next(iter(record.failures.values()), None)
+    first = record.bugs.told()[0].first if result.findings else None
     caught = finding is not None and first is not None
     return Kill(
         fault=fault.id,

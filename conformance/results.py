@@ -137,6 +137,12 @@ class Finding(msgspec.Struct, kw_only=True):
     """On what the diagnosis rests."""
     facts: list[str] = []
     """What is known of the pattern of the error, whatever its cause."""
+    only_where: list[str] = []
+    """In which cases alone it fails, as far as that is sure."""
+    does_not_matter: list[str] = []
+    """What makes no difference to it."""
+    also: list[str] = []
+    """Where else the same mistake shows: other layers, losses or parameters."""
     detail: str = ""
     look: Look = "global"
     command: str = ""
