@@ -230,7 +230,12 @@ plant("aliased-result", "the same buffers are returned every time", _aliased)
 plant("nondeterministic", "the gradients differ from call to call by 1e-6", _unsteady)
 plant("now-and-then", "the gradients are wrong in every hundredth call", _now_and_then)
 plant("inputs-mutated", "the inputs are normalised in place", lambda: _normalising)
-plant("parameters-updated", "the parameters that were handed over are updated", lambda: _updating)
+plant(
+    "parameters-updated",
+    "the parameters that were handed over are updated",
+    lambda: _updating,
+    symptoms=("inputs-mutated",),
+)
 plant("zeros", "all gradients are 0", in_parameters(lambda path, array, *_: np.zeros_like(array)))
 plant("nan", "all gradients are NaN", in_parameters(lambda path, array, *_: np.full_like(array, np.nan)))
 plant("nothing", "nothing is returned", lambda: lambda network, parameters, batch: {})
@@ -248,7 +253,7 @@ plant("momentum", "nine tenths of the gradients of the call before are added", _
 plant("cold-start", "the first call with a network returns 0", _cold_start)
 plant("cached-by-shape", "the gradients of the first batch of a shape are returned for all of them", _cached_by_shape)
 plant("buffer-of-four", "samples after the fourth are left out", lambda: _buffer_of_four)
-plant("targets-mutated", "the targets are written into", lambda: _targets_changed)
+plant("targets-mutated", "the targets are written into", lambda: _targets_changed, symptoms=("inputs-mutated",))
 plant("last-not-returned", "the gradient of the last parameter is not returned", lambda: _without_last)
 plant("input-as-parameter", "the gradient of the inputs is returned among those of the parameters", lambda: _one_more)
 plant("crash-on-one-sample", "a batch of one sample raises IndexError", lambda: _indexing)

@@ -371,10 +371,12 @@ def _network(text: str, parse: Callable[[str], Any]) -> Any:
 
 def _run(plan: Plan, training: Training | None) -> Result:
     """Run a plan with its progress on stderr."""
+    from gradconform.conformance.canaries import proved
     from gradconform.conformance.engine import run
     from gradconform.conformance.terminal import Progress
     from gradconform.conformance.training import check_training
 
     with Progress() as progress:
         plan.progress, plan.notify, plan.found = progress.advance, progress.tell, progress.found
-        return run(plan) if training is None else check_training(plan, training)
+        result = run(plan) if training is None else check_training(plan, training)
+    return proved(result, plan.checks)

@@ -146,12 +146,14 @@ plant(
     "the derivative of ReLU is 1 everywhere",
     alone(slope_of(ReLU, lambda _, z, a: np.ones_like(z))),
     networks=around("ReLU"),
+    symptoms=("derivative-missing",),
 )
 plant(
     "relu-mask-inverted",
     "the mask of ReLU lets through what it is to stop",
     slope_of(ReLU, lambda _, z, a: z < 0),
     networks=around("ReLU"),
+    symptoms=("mask-from-output",),
 )
 plant(
     "leaky-slope-squared",
@@ -188,6 +190,7 @@ plant(
     "the derivative of softplus is the sigmoid of its output",
     slope_of(Softplus, lambda _, z, a: sigmoid(a)),
     networks=around("Softplus"),
+    symptoms=("derivative-at-output",),
 )
 plant(
     "silu-product-term",
@@ -264,6 +267,7 @@ plant(
     alone(in_layers(_last_derivative_missing)),
     MeanSquaredError,
     Huber,
+    symptoms=("derivative-missing",),
 )
 plant(
     "in-place-delta",

@@ -160,7 +160,9 @@ plant(
     lambda: _delta_from_above,
 )
 plant("swapped-layers", "layers of the same shape have each other's gradients", lambda: _swapped_layers)
-plant("first-bias-missing", "the gradient of the first bias is 0", lambda: _first_bias_missing)
+plant(
+    "first-bias-missing", "the gradient of the first bias is 0", lambda: _first_bias_missing, symptoms=("bias-missing",)
+)
 plant(
     "detached",
     "nothing is propagated below the last dense layer: the gradients of the others are 0",
@@ -256,6 +258,7 @@ plant(
             )
         )
     ),
+    symptoms=("bias-scalar",),
 )
 plant(
     "squeezed-unit",

@@ -261,6 +261,7 @@ plant(
             )
         )
     ),
+    symptoms=("upstream-squared",),
 )
 
 

@@ -166,6 +166,7 @@ def verdict_text(result: Result) -> str:
         "failed": f"FAILED  {len(result.findings)} finding{'s' if len(result.findings) != 1 else ''}",
         "interrupted": "INTERRUPTED  what was compared so far agrees",
         "nothing compared": "NOTHING COMPARED  no implementation gave anything to compare",
+        "broken": "BROKEN  the checks miss planted faults, so that nothing they say can be trusted",
     }[result.verdict]
     return "\n".join(filled(f"{sentence}: {amount}"))
 

@@ -20,6 +20,7 @@ from gradconform.errors import InvalidInput
 COLOURS = {
     "PASSED": "bold green",
     "FAILED": "bold red",
+    "BROKEN": "bold red",
     "NOTHING COMPARED": "bold yellow",
     "INTERRUPTED": "bold yellow",
 }
