@@ -334,13 +334,16 @@ class Search:
 
     def _holds(self, theory: Theory) -> bool:
         """Return whether no case refutes a theory, and several that fail need it."""
-        needed = 0
-        for evidence in self.evidence:
+        failing = [entry for entry in self.evidence if entry.fails]
+        missing, left = min(SEVERAL, len(failing)), len(failing)
+        for evidence in failing:
             answer = asked(theory, evidence)
-            if answer is Answer.REFUTED:
+            left -= 1
+            missing -= answer is Answer.EXPLAINED
+            if answer is Answer.REFUTED or missing > left:
                 return False
-            needed += answer is Answer.EXPLAINED
-        return needed >= min(SEVERAL, sum(entry.fails for entry in self.evidence))
+        passing = [entry for entry in self.evidence if not entry.fails]
+        return all(asked(theory, evidence) is not Answer.REFUTED for evidence in passing)
 
 
 def _best(scored: Sequence[tuple[float | None, Theory]]) -> list[Theory]:
