@@ -141,6 +141,8 @@ def explained(theory: Theory, evidence: Evidence) -> Array:
     with np.errstate(all="ignore"):
         room = LEFT * np.where(np.isfinite(evidence.off), evidence.off, 0) + 100 * evidence.bound
         near = np.abs(evidence.given - predicted) <= room + ROUNDINGS * float(finfo(case.dtype).eps) * evidence.largest
+        # what is wrong is not explained by what gives the right result, however wide its bound is
+        near &= ~evidence.wrong | (np.abs(evidence.given - predicted) <= evidence.off / 2)
         near |= ~np.isfinite(evidence.given) & ~np.isfinite(predicted)
         near |= ~np.isfinite(evidence.bound) & ~evidence.wrong
         if near.all():
