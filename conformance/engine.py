@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from hypothesis import Phase
@@ -24,6 +25,7 @@ from gradconform.conformance.expected import Expectations, read_expected, requir
 from gradconform.conformance.findings import Failure, Origin, finding_of
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.judge import UNSTEADY, judge, key_of
+from gradconform.conformance.keeping import run_kept
 from gradconform.conformance.plan import (
     MAX_EXAMPLES,
     TIMEOUT,
@@ -64,6 +66,8 @@ def check(
     timeout: float | None = TIMEOUT,
     max_time: float | None = None,
     expected_failures: Mapping[str, str] | None = None,
+    cases: Path | str | None = None,
+    pins: Path | str | None = None,
 ) -> Result:
     """Check candidates against the reference and return the result; `print(result)` tells what was found.
 
@@ -79,6 +83,8 @@ def check(
     max_time: seconds after which nothing more is drawn.
     expected_failures: reasons by check, or by the key that a finding's message tells. Such failures do not fail the
         run; one that is not met does.
+    cases: a folder into which failures are written as case files; default: none are.
+    pins: a folder of pinned cases, those of the candidates being replayed first; default: none are.
 
     Raises `InvalidInput` or `NotInstalled` for arguments that cannot be used.
     """
@@ -94,20 +100,19 @@ def check(
         if len(chosen) != 1:
             raise InvalidInput(f"expected_failures: for one candidate at a time, got {len(chosen)}")
         require_known(keys, [entry.id for entry in checks], list(chosen[0].asked(dtypes)))
-    return run(
-        Plan(
-            _told_apart(chosen),
-            max_examples=max_examples,
-            seed=seed,
-            networks=network_strategy(networks),
-            dtypes=None if dtypes is None else choose_dtypes(dtypes),
-            checks=checks,
-            affine=affine,
-            expected=Expectations(keys),
-            timeout=timeout,
-            max_time=max_time,
-        )
+    plan = Plan(
+        _told_apart(chosen),
+        max_examples=max_examples,
+        seed=seed,
+        networks=network_strategy(networks),
+        dtypes=None if dtypes is None else choose_dtypes(dtypes),
+        checks=checks,
+        affine=affine,
+        expected=Expectations(keys),
+        timeout=timeout,
+        max_time=max_time,
     )
+    return run_kept(plan, run, cases=cases, pins=pins)
 
 
 def _told_apart(implementations: Sequence[Implementation]) -> list[Implementation]:
@@ -251,6 +256,7 @@ class Record:
         first = self.failures.setdefault(key_of(failure.implementation, case.network, failure.root), failure)
         first.evidence.append((failure.root.factor, case.batch.rows, case.network.widths[-1]))
         if first is failure:
+            self.plan.keep(failure)
             self.plan.notify(f"first failing case, being made smaller: {failure.headline}")
 
     def _told(self) -> list[tuple[tuple[str, ...], Failure]]:
@@ -269,6 +275,8 @@ class Record:
 
     def _finding(self, failure: Failure, until: float) -> Finding:
         smallest = shrink(self.plan, failure, until)
+        if smallest is not failure:
+            self.plan.keep(smallest)
         # where a call failed there is nothing to vote on
         witnesses = known.installed() if self.plan.witnesses and smallest.root.check != "call" else []
         others = [witness for witness in witnesses if witness.name != failure.implementation.name]

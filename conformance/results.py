@@ -140,7 +140,19 @@ class Finding(msgspec.Struct, kw_only=True):
     detail: str = ""
     look: Look = "global"
     command: str = ""
+    """What runs all of it once more."""
+    replay: str = ""
+    """What judges this case alone again, where it is kept in `file`."""
+    file: str = ""
     case: dict[str, Any] = {}
+
+
+class Pinned(msgspec.Struct, kw_only=True):
+    """How many pinned cases were replayed before a run, and what came of them."""
+
+    cases: int
+    failing: int = 0
+    unsupported: int = 0
 
 
 class Result(msgspec.Struct, kw_only=True):
@@ -157,6 +169,7 @@ class Result(msgspec.Struct, kw_only=True):
     regimes: dict[str, Coverage] = {}
     """How often each regime, and each condition of a case, was met."""
     notes: list[str] = []
+    pinned: Pinned | None = None
 
     @property
     def passed(self) -> bool:
