@@ -58,6 +58,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     numbers: str = ""
     factor_name: str = ""
     failing_cases: int = 1
+    agreeing: list[str] = []
+    disagreeing: list[str] = []
     symptom: str = ""
     likely: str = ""
     mend: str = ""
@@ -65,8 +67,19 @@ class Found(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     facts: list[str] = []
 
 
-AGAIN = ("numbers", "factor_name", "failing_cases", "symptom", "likely", "mend", "evidence", "facts")
-"""The fields of `Found` that rest on the whole run."""
+AGAIN = (
+    "numbers",
+    "factor_name",
+    "failing_cases",
+    "agreeing",
+    "disagreeing",
+    "symptom",
+    "likely",
+    "mend",
+    "evidence",
+    "facts",
+)
+"""The fields of `Found` that rest on the whole run, or on what was installed there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +171,8 @@ def _number(number: Any) -> str:
     if number.dtype.kind in "iu":
         return str(int(number))
     short = str(number)
+    if short.lstrip("-").isdecimal():
+        short += ".0"  # as bfloat16 spells -0, which as an integer has no sign
     return short if np.float64(short).astype(number.dtype).tobytes() == number.tobytes() else repr(float(number))
 
 

@@ -92,15 +92,16 @@ def _content(path: Path) -> bytes:
     try:
         # a pipe without a writer would be waited for
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with os.fdopen(descriptor, "rb") as stream:
+        try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise InvalidInput(f"{path}: not a case file: it is no regular file")
             if status.st_size > LARGEST:
-                raise InvalidInput(
-                    f"{path}: {status.st_size:,} bytes: a case file has at most {LARGEST:,}; give a smaller one"
-                )
-            return stream.read(LARGEST)
+                raise InvalidInput(f"{path}: {status.st_size:,} bytes: a case file has at most {LARGEST:,}")
+            with open(descriptor, "rb", closefd=False) as stream:
+                return stream.read(status.st_size)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         raise InvalidInput(f"{path}: no such file") from None
     except OSError as error:
@@ -172,12 +173,13 @@ def _checked(conditions: Conditions) -> Conditions:
 
 def _printable(found: Found) -> Found:
     """Return what was found without characters that would move a terminal's cursor."""
-    plain = {
-        name: one_line(value, LONGEST) if isinstance(value, str) else value
-        for name, value in msgspec.structs.asdict(found).items()
-    }
-    plain["facts"] = [one_line(fact, LONGEST) for fact in found.facts]
-    return Found(**plain)
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return [plain(entry) for entry in value]
+        return one_line(value, LONGEST) if isinstance(value, str) else value
+
+    return Found(**{name: plain(value) for name, value in msgspec.structs.asdict(found).items()})
 
 
 def _earlier(index: int, written: _Written, network: Network, dtype: np.dtype[Any]) -> Case:

@@ -7,6 +7,7 @@ import difflib
 import os
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gradconform.case import Case
@@ -21,6 +22,7 @@ from gradconform.conformance.casefile import (
 from gradconform.conformance.casefile_reading import ID, read_case
 from gradconform.conformance.findings import Failure, finding_of
 from gradconform.conformance.plan import Plan
+from gradconform.conformance.results import Finding
 from gradconform.errors import InvalidInput
 
 CASES = Path(".gradconform") / "cases"
@@ -40,25 +42,33 @@ class Keeper:
     def __init__(self, folder: Path | str, plan: Plan, program: Sequence[str] = ()) -> None:
         self.folder, self.plan, self.program = Path(folder), plan, tuple(program)
         self.note = ""
+        self._files: dict[str, CaseFile] = {}
 
     def keep(self, failure: Failure) -> None:
         """Write the case file of a failure, which then knows its file and the command that judges it again."""
+        file = self._files[failure.id] = self.file_of(failure)
+        place = self._write(file)
+        if place is not None:
+            failure.file, failure.replay = str(place), replay_command(place, file)
+
+    def complete(self, findings: Sequence[Finding]) -> None:
+        """Add to the files what was found out in the whole of the run."""
+        for finding in findings:
+            if finding.id in self._files:
+                self._write(replace(self._files[finding.id], found=found_of(finding)))
+
+    def _write(self, file: CaseFile) -> Path | None:
         if self.note:
-            return
-        file = self.file_of(failure)
+            return None
         try:
-            place = write_case(self.folder, file)
+            return write_case(self.folder, file)
         except OSError as error:
             self.note = f"{self.folder}: cases cannot be kept there: {error.strerror}"
-            return
-        if place is None:
-            return
-        failure.file, failure.replay = str(place), replay_command(place, file)
+            return None
 
     def file_of(self, failure: Failure) -> CaseFile:
         """Return what a case file says of a failure."""
         plan, judgement, implementation = self.plan, failure.judgement, failure.implementation
-        finding = finding_of(failure, "", [])
         program = self.program if self.program and implementation.name == shlex.join(self.program) else ()
         return CaseFile(
             id=failure.id,
@@ -75,7 +85,7 @@ class Keeper:
                 kinks=judgement.kinks,
                 calls=judgement.history.calls,
             ),
-            found=Found(**{name: getattr(finding, name) for name in Found.__struct_fields__}),
+            found=found_of(finding_of(failure, "", [])),
             seed=plan.seed,
             versions=versions(),
             before=_others([Case(*call) for call in judgement.history.before], failure.case),
@@ -93,6 +103,11 @@ def _others(cases: Sequence[Case], case: Case) -> tuple[Case, ...]:
 def _content(case: Case) -> tuple[bytes, ...]:
     arrays = [*case.parameters.values(), *vars(case.batch).values()]
     return tuple(b"" if array is None else array.tobytes() for array in arrays)
+
+
+def found_of(finding: Finding) -> Found:
+    """Return what a case file says of a finding."""
+    return Found(**{name: getattr(finding, name) for name in Found.__struct_fields__})
 
 
 def write_case(folder: Path, file: CaseFile) -> Path | None:

@@ -29,10 +29,11 @@ def run_kept(
         plan.keep = keeper.keep
     replayed = [] if pins is None else _pinned(plan, Path(pins))
     result = run(plan)
+    if keeper is not None:
+        keeper.complete(result.findings)
+        result.notes += [keeper.note] if keeper.note else []
     if replayed:
         _add(result, replayed)
-    if keeper is not None and keeper.note:
-        result.notes.append(keeper.note)
     return result
 
 

@@ -16,7 +16,7 @@ from gradconform.case import Case
 from gradconform.conformance import implementations as known
 from gradconform.conformance.casefile import AGAIN, CaseFile
 from gradconform.conformance.checks import CHECKS
-from gradconform.conformance.compare import Comparison
+from gradconform.conformance.compare import Comparison, Kind
 from gradconform.conformance.findings import Failure, finding_of
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.judge import UNSTEADY, Judgement, judge
@@ -72,6 +72,8 @@ class Replayed:
 def replay(file: CaseFile, make: Make, place: str = "", command: str = "", *, witnesses: bool = True) -> Replayed:
     """Judge a case again. `make` returns the implementation, a fresh one each time where it can.
 
+    `witnesses`: whether others are asked about a failure that is not the recorded one.
+
     A failure may depend on earlier calls. So the case is judged alone, then after the recorded earlier calls, then
     after as many calls as had been made, and what differed from call to call is asked for a while longer.
     """
@@ -111,8 +113,8 @@ def _failed(
     )
     root, case = failure.root, file.case
     failure.evidence.append((root.factor, case.batch.rows, case.network.widths[-1]))
-    # where a call failed there is nothing to vote on
-    asked = known.installed() if witnesses and root.check != "call" else []
+    # the votes on the recorded failure are known, and where a call failed there is nothing to vote on
+    asked = known.installed() if witnesses and outcome == "different" and root.check != "call" else []
     finding = finding_of(failure, "", [witness for witness in asked if witness.name != implementation.name])
     if outcome == "same":
         finding = msgspec.structs.replace(finding, **{name: getattr(found, name) for name in AGAIN})
@@ -136,8 +138,9 @@ def _attempts(file: CaseFile, make: Make, situation: Situation) -> Iterator[tupl
     implementation = prepared()
     judgement = judged(implementation)
     yield implementation, judgement
-    if not conditions.calls or judgement.unsupported is not None:
-        return
+    failing = judgement.root is not None and judgement.root.kind in {Kind.CRASHED, Kind.TIMEOUT}
+    if not conditions.calls or judgement.unsupported is not None or failing:
+        return  # more calls would change nothing, and cost more
     if file.before:
         implementation = prepared()
         _call(implementation, file.before)

@@ -80,7 +80,8 @@ def replay(
         raise InvalidInput("one TARGET at a time: a program after --, or another")
     files = [(place, read_case(place)) for place in places_of(case)]
     if not files:
-        raise click.exceptions.Exit(_nothing(case))
+        click.echo(f"gradconform: {case}: no case files in it", err=True)
+        sys.exit(EXIT_NOTHING)
     replayed = []
     for place, file in files:
         make = _Maker(file, place, target, program, isolate, timeout, max_memory)
@@ -101,11 +102,6 @@ def replay(
     if any(entry.finding is not None for entry in replayed):
         sys.exit(1)
     sys.exit(EXIT_NOTHING if any(entry.outcome == "unsupported" for entry in replayed) else 0)
-
-
-def _nothing(folder: str) -> int:
-    click.echo(f"gradconform: {folder}: no case files in it", err=True)
-    return EXIT_NOTHING
 
 
 class _Maker:
