@@ -13,8 +13,9 @@ import numpy as np
 
 import gradconform
 from gradconform.case import Array, Case
+from gradconform.conformance.compare import Look
 from gradconform.conformance.examples import Layout
-from gradconform.conformance.results import Number
+from gradconform.conformance.results import Finding, Number
 
 VERSION = 1
 LARGEST = 64 << 20
@@ -55,6 +56,12 @@ class Found(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     error: Number | None = None
     bound: Number | None = None
     ratio: Number | None = None
+    factor: float | None = None
+    look: Look = "global"
+    wrong: list[str] = []
+    right: list[str] = []
+    place: str = ""
+    detail: str = ""
     numbers: str = ""
     factor_name: str = ""
     failing_cases: int = 1
@@ -99,6 +106,27 @@ class CaseFile:
     seed: int = 0
     versions: dict[str, str]
     before: tuple[Case, ...] = ()
+
+
+def found_of(finding: Finding) -> Found:
+    """Return what a case file says of a finding."""
+    return Found(**{name: getattr(finding, name) for name in Found.__struct_fields__})
+
+
+def finding_from(file: CaseFile, place: str = "", command: str = "") -> Finding:
+    """Return the finding as it was; `command` judges the case again."""
+    case = file.case
+    return Finding(
+        id=file.id,
+        implementation=file.implementation,
+        dtype=case.dtype.name,
+        network=case.network,
+        notation=str(case.network),
+        rows=case.batch.rows,
+        replay=command,
+        file=place,
+        **msgspec.structs.asdict(file.found),
+    )
 
 
 def encode(file: CaseFile) -> bytes:

@@ -15,8 +15,8 @@ from gradconform.conformance.casefile import (
     LARGEST,
     CaseFile,
     Conditions,
-    Found,
     encode,
+    found_of,
     versions,
 )
 from gradconform.conformance.casefile_reading import ID, read_case
@@ -103,11 +103,6 @@ def _others(cases: Sequence[Case], case: Case) -> tuple[Case, ...]:
 def _content(case: Case) -> tuple[bytes, ...]:
     arrays = [*case.parameters.values(), *vars(case.batch).values()]
     return tuple(b"" if array is None else array.tobytes() for array in arrays)
-
-
-def found_of(finding: Finding) -> Found:
-    """Return what a case file says of a finding."""
-    return Found(**{name: getattr(finding, name) for name in Found.__struct_fields__})
 
 
 def write_case(folder: Path, file: CaseFile) -> Path | None:

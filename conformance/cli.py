@@ -27,6 +27,7 @@ from gradconform.conformance.program_words import PROGRAM, WithProgram
 from gradconform.conformance.protocol_cli import protocol
 from gradconform.conformance.replay_cli import replay
 from gradconform.conformance.scaffold_cli import init
+from gradconform.conformance.show_cli import show
 from gradconform.conformance.supervisor import supervised, tell
 from gradconform.errors import GradconformError, InvalidInput, NotInstalled
 
@@ -68,6 +69,7 @@ def cli() -> None:
     gradconform check -- ./my_backprop           one in another language
     gradconform check --data iris.csv            on real data, at every step of training
     gradconform replay 5412b217                  a case that failed, judged again
+    gradconform show 5412b217 --as numpy         the same as a script without gradconform
     gradconform trace                            the textbook's quantities, side by side
     gradconform doctor                           what is installed, and what is missing
     """
@@ -264,6 +266,7 @@ cli.add_command(layer)
 cli.add_command(compare)
 cli.add_command(protocol)
 cli.add_command(replay)
+cli.add_command(show)
 
 
 def program() -> None:

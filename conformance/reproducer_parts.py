@@ -44,7 +44,9 @@ def summary(file: CaseFile) -> list[str]:
     """Return what a script says of its case, in lines: what was found, where, and in which network."""
     found = f"Case {file.id}: {file.implementation}   {file.found.sentence}"
     network = f"{file.case.network}, batch {file.case.batch.rows}, {file.case.dtype.name}"
-    return [line for text in (found, network) for line in textwrap.wrap(one_line(text, 1000), WIDTH)]
+    worst = f"{file.found.path}{file.found.index or ''}: yours {file.found.actual}, expected {file.found.expected}"
+    told = (found, network) if file.found.actual is None else (found, worst, network)
+    return [line for text in told for line in textwrap.wrap(one_line(text, 1000), WIDTH)]
 
 
 def on_logits(network: Network) -> bool:
