@@ -173,8 +173,8 @@ def _text(value: Any, indent: str) -> str:
     inner = f"{indent}  "
     if isinstance(value, np.ndarray):
         if value.ndim < 2:
-            return f"[{', '.join(map(_number, value))}]"
-        rows = [f"{inner}[{', '.join(map(_number, row))}]" for row in value]
+            return f"[{_numbers(value)}]"
+        rows = [f"{inner}[{_numbers(row)}]" for row in value]
         return "\n".join(["[", ",\n".join(rows), f"{indent}]"])
     if isinstance(value, dict | list) and value:
         short = None if _holds_arrays(value) else json.dumps(value, ensure_ascii=False, allow_nan=False)
@@ -194,10 +194,14 @@ def _holds_arrays(value: Any) -> bool:
     return any(isinstance(entry, np.ndarray) or (isinstance(entry, dict) and _holds_arrays(entry)) for entry in entries)
 
 
-def _number(number: Any) -> str:
-    """Return the shortest text that gives the same number of the same type again, bit for bit."""
-    if number.dtype.kind in "iu":
-        return str(int(number))
+def _numbers(row: Array) -> str:
+    """Return numbers with no more digits than give the same ones of the same type again, bit for bit."""
+    if row.dtype.kind in "iu" or row.dtype == np.float64:
+        return ", ".join(map(repr, row.tolist()))
+    return ", ".join(map(_short, row))
+
+
+def _short(number: Any) -> str:
     short = str(number)
     if short.lstrip("-").isdecimal():
         short += ".0"  # as bfloat16 spells -0, which as an integer has no sign

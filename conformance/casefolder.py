@@ -29,6 +29,8 @@ CASES = Path(".gradconform") / "cases"
 """Where the command line keeps what it finds, in the current folder."""
 PINS = Path("gradconform-cases")
 """Where pinned cases stand, in the current folder: a part of the user's repository."""
+MOST_NUMBERS = 200_000
+"""Earlier calls of more numbers are not kept: a file would mostly consist of them."""
 IGNORED = "# Written by gradconform\n*\n"
 
 
@@ -93,11 +95,12 @@ class Keeper:
 
 
 def _others(cases: Sequence[Case], case: Case) -> tuple[Case, ...]:
-    """Return cases with other numbers than `case` and than each other."""
+    """Return cases with other numbers than `case` and than each other; none where there are too many numbers."""
     seen = {_content(case): case}
     for other in cases:
         seen.setdefault(_content(other), other)
-    return tuple(seen.values())[1:]
+    bytes_of_all = sum(len(array) for content in list(seen)[1:] for array in content)
+    return tuple(seen.values())[1:] if bytes_of_all <= MOST_NUMBERS * case.dtype.itemsize else ()
 
 
 def _content(case: Case) -> tuple[bytes, ...]:

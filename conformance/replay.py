@@ -187,11 +187,13 @@ def _is(file: CaseFile, failure: Comparison) -> bool:
 
 def verdict_text(replayed: Sequence[Replayed]) -> str:
     """Return how many of several cases ended how, in one line."""
-    counts = Counter(entry.outcome for entry in replayed)
+    counts: Counter[str] = Counter(entry.outcome for entry in replayed)
     words = {"same": "as recorded", "different": "otherwise", "healed": "healed", "unsupported": "not compared"}
-    fails = counts["same"] + counts["different"]
     said = ", ".join(f"{counts[outcome]:,} {word}" for outcome, word in words.items() if counts[outcome])
-    return f"{'FAILED' if fails else 'PASSED'}  {len(replayed):,} cases: {said}"
+    verdict = "NOT COMPARED" if counts["unsupported"] else "PASSED"
+    if counts["same"] or counts["different"]:
+        verdict = "FAILED"
+    return f"{verdict}  {len(replayed):,} cases: {said}"
 
 
 class Record(msgspec.Struct):

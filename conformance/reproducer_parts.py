@@ -32,7 +32,7 @@ def number(value: float) -> str:
 
 def nested(array: Array, brackets: str = "[]", indent: str = "") -> str:
     """Return the numbers of an array, a row a line."""
-    left, right = brackets
+    left, right = brackets[0], brackets[1]
     spelled = str if array.dtype.kind in "iu" else number
     if array.ndim < 2:
         return f"{left}{', '.join(spelled(value) for value in array.tolist())}{right}"

@@ -36,10 +36,8 @@ def show(case: str | None, language: str | None) -> None:
     from gradconform.conformance.showing import case_text, line_of
     from gradconform.conformance.terminal import say
 
-    if case is None:
-        places = [place for folder in (PINS, CASES) for place in case_files(folder)]
-    else:
-        places = places_of(case)
+    kept = (place for folder in (PINS, CASES) for place in case_files(folder))
+    places = list(kept) if case is None else places_of(case)
     files: list[tuple[Path, CaseFile]] = [(place, read_case(place)) for place in places]
     if language is not None:
         from gradconform.conformance.reproducer import script

@@ -219,3 +219,9 @@ def test_earlier_calls_are_kept_where_they_are_others():
         case.parameters["0.weight"].tobytes() + case.batch.inputs.tobytes() for case in (file.case, *file.before)
     ]
     assert len(set(numbers)) == len(numbers)
+
+
+def test_earlier_calls_of_very_many_numbers_are_not_kept(monkeypatch):
+    monkeypatch.setattr(casefolder, "MOST_NUMBERS", 1)
+    kept("cases", name="stale-parameters", shrink_seconds=0)
+    assert all(read_case(place).before == () for place in case_files(Path("cases")))
