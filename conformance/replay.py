@@ -25,10 +25,12 @@ from gradconform.conformance.results import Finding
 from gradconform.conformance.situation import Situation
 from gradconform.conformance.state import FOR_A_RUN, kept
 from gradconform.errors import CandidateFailed
+from gradconform.network import one_line
 
 MOST_CALLS = 2000
 """So many calls are made at most to meet a failure again that calls before it may have brought about."""
-MOST_SECONDS = 60.0
+MOST_SECONDS = 20.0
+"""So long are calls made that only bring a state about."""
 
 Outcome = Literal["same", "different", "healed", "unsupported"]
 Make = Callable[[], Implementation]
@@ -74,8 +76,8 @@ def replay(file: CaseFile, make: Make, place: str = "", command: str = "", *, wi
 
     `witnesses`: whether others are asked about a failure that is not the recorded one.
 
-    A failure may depend on earlier calls. So the case is judged alone, then after the recorded earlier calls, then
-    after as many calls as had been made, and what differed from call to call is asked for a while longer.
+    A failure may depend on earlier calls. So the case is judged after those that are recorded, then after as many as
+    had been made, and what differed from call to call is asked for a while longer.
     """
     seen: list[tuple[Implementation, Judgement]] = []
     with kept(lambda name: None, FOR_A_RUN):
@@ -92,8 +94,16 @@ def replay(file: CaseFile, make: Make, place: str = "", command: str = "", *, wi
                 return _failed(file, implementation, situation, judgement, "different", place, command, witnesses)
     implementation, judgement = seen[0]
     if judgement.unsupported is not None:
-        return Replayed(file, place, implementation.name, "unsupported", why=judgement.unsupported)
+        return Replayed(file, place, implementation.name, "unsupported", why=one_line(judgement.unsupported))
     return Replayed(file, place, implementation.name, "healed")
+
+
+def least(file: CaseFile, make: Make) -> CaseFile:
+    """Return the same case file without the earlier calls, where it fails as recorded without them."""
+    alone = replace(file, before=(), conditions=msgspec.structs.replace(file.conditions, calls=0))
+    few = replace(file, conditions=msgspec.structs.replace(file.conditions, calls=len(file.before)))
+    fewer = (other for other in (alone, few) if replay(other, make, witnesses=False).outcome == "same")
+    return next(fewer, file)
 
 
 def _failed(
@@ -136,15 +146,12 @@ def _attempts(file: CaseFile, make: Make, situation: Situation) -> Iterator[tupl
 
     judged = partial(judge, situation=situation, checks=checks, relations=conditions.relations)
     implementation = prepared()
+    _call(implementation, file.before)
     judgement = judged(implementation)
     yield implementation, judgement
     failing = judgement.root is not None and judgement.root.kind in {Kind.CRASHED, Kind.TIMEOUT}
-    if not conditions.calls or judgement.unsupported is not None or failing:
+    if conditions.calls == len(file.before) or judgement.unsupported is not None or failing:
         return  # more calls would change nothing, and cost more
-    if file.before:
-        implementation = prepared()
-        _call(implementation, file.before)
-        yield implementation, judged(implementation)
     implementation = prepared()
     filler = file.before[0] if file.before else file.case
     while implementation.guard.calls < min(conditions.calls, MOST_CALLS) - len(file.before):

@@ -67,8 +67,8 @@ def replay(
     """
     from gradconform.conformance.casefile_reading import read_case
     from gradconform.conformance.casefolder import PINS, places_of, replay_command, write_case
+    from gradconform.conformance.replay import least, to_json, verdict_text
     from gradconform.conformance.replay import replay as judge_again
-    from gradconform.conformance.replay import to_json, verdict_text
     from gradconform.conformance.terminal import say, write
 
     if folder is not None and not pin:
@@ -87,6 +87,7 @@ def replay(
         make = _Maker(file, place, target, program, isolate, timeout, max_memory)
         kept = place
         if pin:
+            file = least(file, make)  # noqa: PLW2901 - it stands for the same case
             try:
                 kept = write_case(Path(folder or PINS), file) or place
             except OSError as error:

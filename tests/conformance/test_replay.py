@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 
 import gradconform as gc
 from gradconform.conformance.casefile_reading import read_case
-from gradconform.conformance.casefolder import Keeper, case_files
+from gradconform.conformance.casefolder import Keeper
 from gradconform.conformance.engine import run
 from gradconform.conformance.expected import Expectations, read_expected
 from gradconform.conformance.faults import FAULTS
-from gradconform.conformance.implementations import Implementation, resolve
+from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.message import finding_text
 from gradconform.conformance.plan import Plan, network_strategy
-from gradconform.conformance.replay import replay, to_json, verdict_text
+from gradconform.conformance.replay import Report, least, replay, to_json, verdict_text
 from gradconform.conformance.strategies import LOSSES, networks
 from gradconform.dtypes import dtype_of
 from gradconform.errors import Unsupported
@@ -64,20 +66,75 @@ def drawn_for(fault):
     return networks(losses=st.one_of(*(LOSSES[loss] for loss in fault.losses))) if fault.losses else None
 
 
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """Return a function that gives a fault's finding and file, from one run of each."""
+    folder, seen = tmp_path_factory.mktemp("recorded"), {}
+
+    def of(name):
+        if name not in seen:
+            fault = FAULTS[name]
+            implementation = replace(fault.implementation(), name=f"faulty.py:{name}")
+            seen[name] = found(implementation, folder, drawn_for(fault))
+        return seen[name]
+
+    return of
+
+
+def as_found(finding):
+    return finding.check, finding.kind, finding.path, finding.key, finding.id, finding.sentence, finding.case
+
+
 @pytest.mark.parametrize("name", FAULTS)
-def test_every_fault_is_replayed_by_a_fresh_instance(tmp_path, name):
-    fault = FAULTS[name]
-    finding, file = found(fault.implementation(), tmp_path, drawn_for(fault))
-    again = replay(file, fault.implementation, finding.file, finding.replay, witnesses=False)
+def test_every_fault_is_replayed_by_a_fresh_instance(recorded, name):
+    finding, file = recorded(name)
+
+    def fresh():
+        return replace(FAULTS[name].implementation(), name=finding.implementation)
+
+    again = replay(file, fresh, finding.file, finding.replay, witnesses=False)
     assert again.outcome == "same"
     assert finding_text(again.finding) == finding_text(finding)
-    assert (again.finding.check, again.finding.kind, again.finding.path, again.finding.key) == (
-        finding.check,
-        finding.kind,
-        finding.path,
-        finding.key,
+    assert as_found(again.finding) == as_found(finding)
+
+
+FAULTY = """
+import sys
+from gradconform.capabilities import EVERYTHING
+from gradconform.conformance.faults import FAULTS
+
+class Everything:
+    capabilities = EVERYTHING
+
+    def __init__(self, fault):
+        self.gradients = fault.make()
+
+vars(sys.modules[__name__]).update({name: Everything(fault) for name, fault in FAULTS.items()})
+"""
+
+
+def test_every_fault_is_replayed_in_a_new_process_in_another_folder(recorded, tmp_path):
+    findings = {name: recorded(name)[0] for name in FAULTS}
+    cases = tmp_path / ".gradconform" / "cases"
+    cases.mkdir(parents=True)
+    (tmp_path / "faulty.py").write_text(FAULTY, "utf-8")
+    for finding in findings.values():
+        shutil.copy(finding.file, cases)
+    done = subprocess.run(
+        [Path(sys.executable).parent / "gradconform", "replay", ".gradconform/cases", "--json", "out.json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
     )
-    assert (again.finding.id, again.finding.case) == (finding.id, finding.case)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (
+        1,
+        f"FAILED  {len(FAULTS)} cases: {len(FAULTS)} as recorded",
+    )
+    replayed = msgspec.json.decode((tmp_path / "out.json").read_bytes(), type=Report).cases
+    again = {entry.implementation: as_found(entry.finding) for entry in replayed}
+    assert again == {finding.implementation: as_found(finding) for finding in findings.values()}
 
 
 @pytest.mark.parametrize(("name", "most"), STATE.items())
@@ -90,6 +147,25 @@ def test_what_depends_on_earlier_calls_is_replayed_when_it_is_small(tmp_path, na
     again = replay(file, fault.implementation, witnesses=False)
     assert again.outcome == "same"
     assert again.finding.sentence.split(":")[0] == finding.sentence.split(":")[0]
+
+
+@pytest.mark.parametrize("name", sorted(set(STATE) - {"now-and-then"}))
+def test_an_instance_that_was_used_before_shows_its_state_too(recorded, name):
+    _, file = recorded(name)
+    implementation = FAULTS[name].implementation()
+    assert replay(file, lambda: implementation, witnesses=False).outcome == "same"
+
+
+def test_earlier_calls_are_left_out_where_they_do_not_matter(recorded):
+    _, file = recorded("bias-mean")
+    file = replace(file, conditions=msgspec.structs.replace(file.conditions, calls=50), before=(file.case,))
+    shorter = least(file, FAULTS["bias-mean"].implementation)
+    assert (shorter.before, shorter.conditions.calls, shorter.found) == ((), 0, file.found)
+    _, file = recorded("stale-parameters")
+    shorter = least(file, FAULTS["stale-parameters"].implementation)
+    assert (shorter.before, shorter.conditions.calls) == (file.before, len(file.before))
+    _, file = recorded("now-and-then")
+    assert least(file, FAULTS["now-and-then"].implementation) is file
 
 
 def test_calls_before_are_made_only_where_they_are_needed(tmp_path):
@@ -191,47 +267,3 @@ def test_several_cases_are_counted(tmp_path):
     written = json.loads(to_json([same, healed]))
     assert [entry["outcome"] for entry in written["cases"]] == ["same", "healed"]
     assert written["cases"][0]["finding"]["check"] == "parameters"
-
-
-FAULTY = """
-from gradconform import supports
-from gradconform.conformance.expected import Expectations, read_expected
-from gradconform.conformance.faults import FAULTS
-
-calls = FAULTS[{name!r}].make()
-"""
-
-
-@pytest.mark.parametrize("name", ["bias-mean", "stale-parameters", "now-and-then", "nondeterministic"])
-def test_a_moved_file_is_replayed_in_a_new_process(tmp_path, name):
-    here, there = tmp_path / "here", tmp_path / "there"
-    for folder in (here, there):
-        folder.mkdir()
-        (folder / "faulty.py").write_text(FAULTY.format(name=name), "utf-8")
-    target = f"{here / 'faulty.py'}:calls"
-    network = network_strategy("2 -> Dense(2) -> Tanh -> Dense(2), MeanSquaredError")
-    finding, _ = found(resolve(target), here / "cases", network)
-    (place,) = case_files(here / "cases")
-    place.rename(there / "moved.json")
-    (here / "faulty.py").unlink()
-    script = Path(sys.executable).parent / "gradconform"
-    environment = {key: value for key, value in os.environ.items() if key not in {"COLUMNS", "FORCE_COLOR"}}
-    done = subprocess.run(
-        [script, "replay", "moved.json", "faulty.py:calls", "--json", "out.json"],
-        cwd=there,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert (done.returncode, done.stderr) == (1, "")
-    again = json.loads((there / "out.json").read_text("utf-8"))["cases"][0]
-    assert (again["outcome"], again["id"]) == ("same", finding.id)
-    assert [again["finding"][field] for field in ("check", "kind", "path", "key")] == [
-        finding.check,
-        finding.kind,
-        finding.path,
-        finding.key,
-    ]
-    assert done.stdout.startswith(f"FAILED  faulty.py:calls   {finding.sentence[:30]}")
