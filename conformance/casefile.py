@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import sys
 from dataclasses import dataclass
@@ -110,7 +111,10 @@ class CaseFile:
 
 def found_of(finding: Finding) -> Found:
     """Return what a case file says of a finding."""
-    return Found(**{name: getattr(finding, name) for name in Found.__struct_fields__})
+    fields = {name: getattr(finding, name) for name in Found.__struct_fields__}
+    if finding.factor is not None and not math.isfinite(finding.factor):
+        fields["factor"] = None
+    return Found(**fields)
 
 
 def finding_from(file: CaseFile, place: str = "", command: str = "") -> Finding:
@@ -146,7 +150,8 @@ def encode(file: CaseFile) -> bytes:
         "versions": file.versions,
         **({"before": [_arrays(case) for case in file.before]} if file.before else {}),
     }
-    return f"{_text(entries, '')}\n".encode()
+    # what is no text, such as the name of a file in another encoding, is spelled out
+    return f"{_text(entries, '')}\n".encode("utf-8", "backslashreplace")
 
 
 def _arrays(case: Case) -> dict[str, Any]:

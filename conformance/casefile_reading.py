@@ -35,7 +35,8 @@ LONGEST = 1000
 BEFORE = 16
 """So many earlier calls may a file have."""
 
-_NAMES = re.compile(rb'"((?:[^"\\]|\\.)*)"(\s*:)?|[{}]')
+# possessive: a long text is gone through once, and nothing of the way is remembered
+_NAMES = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"(\s*+:)?|[{}]', re.DOTALL)
 T = TypeVar("T")
 
 

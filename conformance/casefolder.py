@@ -37,13 +37,14 @@ IGNORED = "# Written by gradconform\n*\n"
 class Keeper:
     """Writes each failure of a run into a folder, at once, and again under the same id when it has become smaller.
 
-    `program`: the words of the command among what is checked, if there is one. A run goes on where the folder cannot be
+    `program`: the words of the command among what is checked, if there is one. A run goes on where a file cannot be
     written: `note` then says so.
     """
 
     def __init__(self, folder: Path | str, plan: Plan, program: Sequence[str] = ()) -> None:
         self.folder, self.plan, self.program = Path(folder), plan, tuple(program)
         self.note = ""
+        self._unwritable = False
         self._files: dict[str, CaseFile] = {}
 
     def keep(self, failure: Failure) -> None:
@@ -60,13 +61,17 @@ class Keeper:
                 self._write(replace(self._files[finding.id], found=found_of(finding)))
 
     def _write(self, file: CaseFile) -> Path | None:
-        if self.note:
+        if self._unwritable:
             return None
         try:
-            return write_case(self.folder, file)
+            place = write_case(self.folder, file)
         except OSError as error:
+            self._unwritable = True
             self.note = f"{self.folder}: cases cannot be kept there: {error.strerror}"
             return None
+        if place is None:
+            self.note = f"{file.id} is not kept: its file would have more than {LARGEST:,} bytes"
+        return place
 
     def file_of(self, failure: Failure) -> CaseFile:
         """Return what a case file says of a failure."""

@@ -93,6 +93,9 @@ def check(
     for name, seconds in (("timeout", timeout), ("max_time", max_time)):
         if seconds is not None and not (isinstance(seconds, int | float) and 0 < seconds < math.inf):
             raise InvalidInput(f"{name}: expected a number of seconds above 0, or None, got {seconds!r}")
+    for name, folder in (("cases", cases), ("pins", pins)):
+        if folder is not None and not isinstance(folder, str | Path):
+            raise InvalidInput(f"{name}: expected a folder, or None, got {folder!r}")
     chosen = [known.of(candidate) for candidate in candidates] if candidates else known.everything()
     keys = read_expected(expected_failures)
     checks = choose_checks(only, exclude)

@@ -127,6 +127,8 @@ class _Maker:
         self.program = list(program)
         self.target = target
         self.isolated = isolate
+        self.id = file.id
+        self.named_by_file = target is None and not program
         if target is None and not program:
             ours = file.implementation in {REFERENCE, *adapter_names()} and not file.program
             if not ours and not trusted(place):
@@ -146,6 +148,17 @@ class _Maker:
         elif self.isolated and self.target is not None:
             made = implementations.isolated(self.target, self.timeout, self.memory)
         else:
-            made = implementations.resolve(str(self.target))
+            made = self._resolved()
         made.guard.timeout, made.guard.memory = self.timeout, self.memory
         return made
+
+    def _resolved(self) -> Implementation:
+        from gradconform.conformance import implementations
+
+        try:
+            return implementations.resolve(str(self.target))
+        except InvalidInput as error:
+            if not self.named_by_file:
+                raise
+            hint = f"name another, as in: gradconform replay {self.id} TARGET"
+            raise InvalidInput(f"{error}; that is what the case names: {hint}") from None

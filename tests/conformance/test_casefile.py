@@ -10,7 +10,16 @@ import pytest
 
 import gradconform as gc
 from gradconform.case import Batch, Case
-from gradconform.conformance.casefile import CaseFile, Conditions, Found, encode, layout_of, versions
+from gradconform.conformance.casefile import (
+    CaseFile,
+    Conditions,
+    Found,
+    encode,
+    finding_from,
+    found_of,
+    layout_of,
+    versions,
+)
 from gradconform.conformance.casefile_reading import read_case
 from gradconform.conformance.examples import lay_out
 from gradconform.dtypes import DTYPES, dtype_of
@@ -135,3 +144,13 @@ def test_versions_are_of_what_is_loaded():
     assert told["gradconform"] == gc.__version__
     assert told["numpy"] == np.__version__
     assert ("torch" in told) == ("torch" in sys.modules)
+
+
+def test_names_and_numbers_that_json_has_not(tmp_path):
+    case = random_case("float64", np.random.default_rng(1))
+    assert encode(file_of(case, implementation="my\udcff.py:f")).count(b'"my\\udcff.py:f"') == 1
+    finding = finding_from(file_of(case, found=Found(check="c", kind="k", path="p", key="k", sentence="s")))
+    finding.factor = float("inf")
+    assert found_of(finding).factor is None
+    finding.factor = 0.5
+    assert written_and_read(tmp_path, file_of(case, found=found_of(finding))).found.factor == 0.5

@@ -189,6 +189,10 @@ def test_many_lists_and_names_are_not_made(text, said):
     said(text.replace('"targets": [1, 2]', f'"targets": [{",".join(["{}"] * 300_000)}]'))
 
 
+def test_a_long_text_is_gone_through_once(text, said):
+    said(text.replace("my_mlp.py", "\\\\a" * 3_000_000).replace('"seed": 1', '"seed": -1'))
+
+
 def test_sentences_move_no_cursor(text, tmp_path):
     place = tmp_path / "case.json"
     place.write_text(text.replace("0.bias is wrong", "\\u001b[2Jwrong"), "utf-8")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,6 +73,24 @@ def test_a_failure_is_in_its_file_before_it_is_made_smaller():
     assert (file.implementation, file.seed, file.found.sentence) == ("bias-mean", 1, finding.sentence)
 
 
+def test_a_run_that_is_killed_leaves_what_it_found():
+    program = (
+        "import os, signal\n"
+        "from gradconform.conformance.casefolder import Keeper\n"
+        "from gradconform.conformance.engine import run\n"
+        "from gradconform.conformance.faults import FAULTS\n"
+        "from gradconform.conformance.plan import Plan\n"
+        "plan = Plan([FAULTS['bias-mean'].implementation()], seed=1, dtypes=('float64',),\n"
+        "            notify=lambda line: os.kill(os.getpid(), signal.SIGKILL))\n"
+        "plan.keep = Keeper('cases', plan).keep\n"
+        "run(plan)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    (place,) = Path("cases").iterdir()
+    assert read_case(place).implementation == "bias-mean"
+
+
 def test_the_smaller_case_takes_its_place_under_the_same_id():
     sizes = []
     plan = plan_of(shrink_seconds=20)
@@ -132,7 +153,8 @@ def test_what_is_interrupted_while_it_is_written_leaves_the_old_file(monkeypatch
 def test_a_case_too_large_to_be_read_is_not_written(monkeypatch):
     monkeypatch.setattr(casefolder, "LARGEST", 100)
     result, keeper = kept("cases", shrink_seconds=0)
-    assert (keeper.note, result.findings[0].file, result.findings[0].replay) == ("", "", "")
+    assert (result.findings[0].file, result.findings[0].replay) == ("", "")
+    assert keeper.note.endswith(" is not kept: its file would have more than 100 bytes")
     assert not Path("cases").exists()
 
 

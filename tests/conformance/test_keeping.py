@@ -119,6 +119,8 @@ def test_from_python_nothing_is_written_unless_asked(tmp_path, monkeypatch):
     options = {"networks": NETWORK, "max_examples": 3, "seed": 1, "only": ["parameters"]}
     assert gc.check(right, **options).pinned is None
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(InvalidInput, match="cases: expected a folder, or None, got True"):
+        gc.check(right, **options, cases=True)
 
 
 def test_the_file_knows_in_the_end_what_the_run_knows(tmp_path):

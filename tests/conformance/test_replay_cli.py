@@ -98,6 +98,15 @@ def test_a_file_elsewhere_runs_nothing_that_it_names(command, case, tmp_path):
     assert command("replay", str(place), "my_mlp.py:gradients")[0] == 1
 
 
+def test_a_name_that_the_command_line_does_not_know(command, case):
+    place = Path(f".gradconform/cases/{case}.json")
+    place.write_text(place.read_text("utf-8").replace("my_mlp.py:gradients", "gradients"), "utf-8")
+    code, _, err = command("replay", case)
+    assert code == 4
+    assert err.startswith("gradconform: target 'gradients': expected reference, ")
+    assert err.endswith(f"; that is what the case names: name another, as in: gradconform replay {case} TARGET\n")
+
+
 def test_an_adapter_or_the_reference_may_be_named_anywhere(command, case, tmp_path):
     entries = json.loads(Path(f".gradconform/cases/{case}.json").read_text("utf-8"))
     place = tmp_path / "mail.json"
