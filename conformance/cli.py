@@ -14,6 +14,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,8 +24,11 @@ import gradconform
 from gradconform.conformance.comparing_cli import compare
 from gradconform.conformance.faults_cli import faults
 from gradconform.conformance.operation_cli import layer
+from gradconform.conformance.program_words import PROGRAM, WithProgram
 from gradconform.conformance.protocol_cli import protocol
+from gradconform.conformance.replay_cli import replay
 from gradconform.conformance.scaffold_cli import init
+from gradconform.conformance.show_cli import show
 from gradconform.conformance.supervisor import supervised, tell
 from gradconform.errors import GradconformError, InvalidInput, NotInstalled
 
@@ -47,8 +51,6 @@ TIMEOUT = 20.0
 """Seconds that one call may take: `gradconform.conformance.plan` says the same, and is not imported for `--help`."""
 MAX_MEMORY = 8192
 """MiB that one call may allocate."""
-PROGRAM = "gradconform.program"
-"""Where a command keeps the words behind `--`."""
 ROWS = 256
 
 NETWORK_HELP = (
@@ -67,29 +69,15 @@ def cli() -> None:
     gradconform check my_mlp.py:gradients        your own implementation
     gradconform check -- ./my_backprop           one in another language
     gradconform check --data iris.csv            on real data, at every step of training
+    gradconform replay 5412b217                  a case that failed, judged again
+    gradconform show 5412b217 --as numpy         the same as a script without gradconform
     gradconform trace                            the textbook's quantities, side by side
     gradconform faults                           the alarm proved on planted faults
     gradconform doctor                           what is installed, and what is missing
     """
 
 
-class _WithProgram(click.Command):
-    """A command whose arguments behind `--` are a program, with its own options."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if "--" in args:
-            cut = args.index("--")
-            ctx.meta[PROGRAM] = args[cut + 1 :]
-            args = args[:cut]
-            if not ctx.meta[PROGRAM]:
-                raise click.UsageError("expected a program after --, as in: gradconform check -- ./my_backprop", ctx)
-        return super().parse_args(ctx, args)
-
-    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        return [*super().collect_usage_pieces(ctx), "[-- PROGRAM [ARGUMENT]...]"]
-
-
-@cli.command(cls=_WithProgram)
+@cli.command(cls=WithProgram)
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @click.option("--network", metavar="NOTATION|FILE", help=NETWORK_HELP)
 @click.option(
@@ -154,6 +142,21 @@ class _WithProgram(click.Command):
     metavar="MIB",
     help="What one call of a TARGET may allocate, where the system has such a limit.",
 )
+@click.option(
+    "--cases",
+    type=click.Path(file_okay=False),
+    default=".gradconform/cases",
+    show_default=True,
+    help="The folder into which each failure is written, for replay and show.",
+)
+@click.option("--no-cases", is_flag=True, help="Write no case files.")
+@click.option(
+    "--pins",
+    type=click.Path(file_okay=False),
+    default="gradconform-cases",
+    show_default=True,
+    help="The folder of pinned cases: those of the TARGETs are replayed first.",
+)
 @click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the machine-readable result here.")
 @click.pass_context
 def check(
@@ -176,6 +179,9 @@ def check(
     timeout: float,
     max_time: float | None,
     max_memory: int,
+    cases: str,
+    no_cases: bool,
+    pins: str,
     json_file: str | None,
 ) -> None:
     """Check TARGETs against the reference: every gradient, by how much rounding can explain.
@@ -216,7 +222,8 @@ def check(
         max_time=max_time,
         command=_again(seed),
     )
-    result = _run(plan, training)
+    kept = Kept(None if no_cases else cases, pins, ctx.meta.get(PROGRAM, ()))
+    result = _run(plan, training, kept)
     say(str(result))
     if json_file is not None:
         write(json_file, result.to_json())
@@ -261,6 +268,8 @@ cli.add_command(layer)
 cli.add_command(compare)
 cli.add_command(protocol)
 cli.add_command(faults)
+cli.add_command(replay)
+cli.add_command(show)
 
 
 def program() -> None:
@@ -369,14 +378,24 @@ def _network(text: str, parse: Callable[[str], Any]) -> Any:
         raise InvalidInput(f"{text}: {error}") from None
 
 
-def _run(plan: Plan, training: Training | None) -> Result:
+class Kept(NamedTuple):
+    """The folder of cases, if they are written, that of pins, and the program among what is checked."""
+
+    cases: str | None
+    pins: str
+    program: Sequence[str]
+
+
+def _run(plan: Plan, training: Training | None, kept: Kept) -> Result:
     """Run a plan with its progress on stderr."""
     from gradconform.conformance.canaries import proved
     from gradconform.conformance.engine import run
+    from gradconform.conformance.keeping import run_kept
     from gradconform.conformance.terminal import Progress
     from gradconform.conformance.training import check_training
 
     with Progress() as progress:
         plan.progress, plan.notify, plan.found = progress.advance, progress.tell, progress.found
-        result = run(plan) if training is None else check_training(plan, training)
+        chosen = run if training is None else partial(check_training, training=training)
+        result = run_kept(plan, chosen, cases=kept.cases, pins=kept.pins, program=kept.program)
     return proved(result, plan.checks)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from hypothesis import Phase
 
@@ -14,6 +15,7 @@ from gradconform.conformance import implementations as known
 from gradconform.conformance.canaries import proved
 from gradconform.conformance.expected import Expectations, read_expected, require_known
 from gradconform.conformance.implementations import Implementation
+from gradconform.conformance.keeping import run_kept
 from gradconform.conformance.plan import (
     MAX_EXAMPLES,
     TIMEOUT,
@@ -41,6 +43,8 @@ def check(
     timeout: float | None = TIMEOUT,
     max_time: float | None = None,
     expected_failures: Mapping[str, str] | None = None,
+    cases: Path | str | None = None,
+    pins: Path | str | None = None,
 ) -> Result:
     """Check candidates against the reference and return the result; `print(result)` tells what was found.
 
@@ -56,6 +60,8 @@ def check(
     max_time: seconds after which nothing more is drawn.
     expected_failures: reasons by check, or by the key that a finding's message tells. Such failures do not fail the
         run; one that is not met does.
+    cases: a folder into which failures are written as case files; default: none are.
+    pins: a folder of pinned cases, those of the candidates being replayed first; default: none are.
 
     Raises `InvalidInput` or `NotInstalled` for arguments that cannot be used.
     """
@@ -64,6 +70,9 @@ def check(
     for name, seconds in (("timeout", timeout), ("max_time", max_time)):
         if seconds is not None and not (isinstance(seconds, int | float) and 0 < seconds < math.inf):
             raise InvalidInput(f"{name}: expected a number of seconds above 0, or None, got {seconds!r}")
+    for name, folder in (("cases", cases), ("pins", pins)):
+        if folder is not None and not isinstance(folder, str | Path):
+            raise InvalidInput(f"{name}: expected a folder, or None, got {folder!r}")
     chosen = [known.of(candidate) for candidate in candidates] if candidates else known.everything()
     keys = read_expected(expected_failures)
     checks = choose_checks(only, exclude)
@@ -83,7 +92,7 @@ def check(
         timeout=timeout,
         max_time=max_time,
     )
-    return proved(run(plan), checks)
+    return proved(run_kept(plan, run, cases=cases, pins=pins), checks)
 
 
 def _told_apart(implementations: Sequence[Implementation]) -> list[Implementation]:

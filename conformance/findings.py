@@ -50,6 +50,9 @@ class Failure:
     diagnosis: Diagnosis = UNKNOWN
     id: str = ""
     """What names the finding, from its first failing case on, however much smaller it becomes."""
+    replay: str = ""
+    """The command that judges the case again, where it is kept in a file."""
+    file: str = ""
 
     def __post_init__(self) -> None:
         self.id = self.id or _identity(self)
@@ -144,6 +147,8 @@ def finding_of(
         detail=root.detail,
         look=root.look,
         command=command,
+        replay=failure.replay,
+        file=failure.file,
         case=_arrays(case),
     )
     if root.worst is not None:

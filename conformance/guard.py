@@ -44,6 +44,23 @@ except ImportError:  # a system without limits
 GRACE = 1.5
 """How much longer than its time a candidate may take until the process is ended, as a factor and in seconds."""
 HERE = os.path.dirname(__file__)  # noqa: PTH120 - as quick as can be
+REMEMBERED = 256
+"""Of so many networks the calls are remembered."""
+LAST = 2
+"""So many of a network's last calls are remembered, beside the first one."""
+
+Call = tuple[Network, Parameters, Batch]
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """What went before a judgement, on which it may depend where a candidate keeps state.
+
+    `calls`: how many calls were made before it; `before`: of those for the same network the first and the last ones.
+    """
+
+    calls: int = 0
+    before: tuple[Call, ...] = ()
 
 
 class _TimeIsUp(BaseException):
@@ -66,6 +83,9 @@ class Guard:
     """The global state that it left changed, and that was put back."""
     heard: Counter[str] = field(default_factory=Counter)
     """The warnings that it gave rise to, each with its number of calls."""
+    calls: int = 0
+    """How many calls were made."""
+    _remembered: dict[Network, list[Call]] = field(default_factory=dict)
     _earlier: list[tuple[str, Array, bytes]] = field(default_factory=list)
     """The arrays of the result before, and what was in them."""
     _printed: int = 0
@@ -78,6 +98,7 @@ class Guard:
         given = {**parameters, **{f"batch.{name}": a for name, a in vars(batch).items() if a is not None}}
         before = {name: array.tobytes() for name, array in given.items()}
         handed, process = dict(parameters), os.getpid()
+        self._remember(network, parameters, batch)
         with self._watched():
             try:
                 found, raw = self._received(compute(network, handed, replace(batch)), network, batch)
@@ -97,6 +118,19 @@ class Guard:
         if written or not _same_items(handed, parameters):
             raise CandidateFailed("MUTATED", "gradients", written or "the dictionary of the parameters was changed")
         return found
+
+    def history(self, network: Network) -> History:
+        """Return what went before a judgement that begins now."""
+        return History(self.calls, tuple(self._remembered.get(network, ())))
+
+    def _remember(self, network: Network, parameters: Parameters, batch: Batch) -> None:
+        self.calls += 1
+        calls = self._remembered.setdefault(network, [])
+        calls.append((network, parameters, batch))
+        if len(calls) > 1 + LAST:
+            del calls[1]
+        if len(self._remembered) > REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:

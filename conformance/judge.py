@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from gradconform.conformance.checks import CHECKS, Check
 from gradconform.conformance.compare import Comparison, Kind
+from gradconform.conformance.guard import History
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.looks import View
 from gradconform.conformance.situation import CallFailed, Situation, Subject, require_shapes
@@ -24,6 +25,12 @@ class Judgement:
     unsupported: str | None = None
     views: list[View] = field(default_factory=list)
     """The looks that were taken, where nothing failed before there was anything to look at."""
+    relations: bool = True
+    """Whether relations were among what was checked."""
+    history: History = field(default_factory=History)
+    """What went before it."""
+    kinks: dict[str, float] = field(default_factory=dict)
+    """What was known by then of the implementation's derivatives at kinks."""
 
     @property
     def failures(self) -> list[Comparison]:
@@ -49,7 +56,8 @@ def judge(
 
     `until_failed`: the checks behind the first one that fails are left out.
     """
-    judgement = Judgement()
+    history = implementation.guard.history(situation.case.network)
+    judgement = Judgement(relations=relations, history=history, kinks=dict(implementation.kinks))
     subject = Subject(implementation, situation)
     try:
         for check in checks:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from gradconform.conformance.compare import LOOKS, Look
 from gradconform.conformance.implementations import REFERENCE
 from gradconform.conformance.regimes import REGIMES
-from gradconform.conformance.results import Coverage, Finding, Number, Result, Tally
+from gradconform.conformance.results import Coverage, Finding, Number, Pinned, Result, Tally
 from gradconform.conformance.sharpness import QUANTILES, Sharpness
 
 WIDEST = 100
@@ -68,9 +68,9 @@ def finding_text(finding: Finding) -> str:
         if text:
             say(label, text)
     say("check", finding.key or finding.check)
-    if finding.command:
+    if again := finding.replay or finding.command:
         # not wrapped: a command is copied as one line
-        lines.append(f"  {'again':<{LABEL - 2}}{finding.command}")
+        lines.append(f"  {'again':<{LABEL - 2}}{again}")
     return "\n".join(lines)
 
 
@@ -78,11 +78,23 @@ def result_text(result: Result) -> str:
     """Return the message of a result: its findings, what was compared of whom, and the verdict."""
     parts = [finding_text(finding) for finding in result.findings]
     parts += [tally_text(tally) for tally in result.implementations]
+    if result.pinned is not None:
+        parts += filled(f"pinned  {_pinned(result.pinned)}")
     if covered := coverage_text(result.regimes):
         parts += filled(f"regimes  {covered}")
     parts += ["\n".join(filled(f"note: {note}")) for note in result.notes]
     parts.append(verdict_text(result))
     return "\n".join(parts)
+
+
+def _pinned(pinned: Pinned) -> str:
+    """Return how many pinned cases were replayed, and how many of them fail."""
+    said = f"{pinned.cases:,} case{'s' if pinned.cases != 1 else ''} replayed first"
+    if pinned.failing:
+        said += f", {pinned.failing:,} fail{'s' if pinned.failing == 1 else ''}"
+    if pinned.unsupported:
+        said += f", {pinned.unsupported:,} not supported any more"
+    return said
 
 
 LOOK_NAMES: dict[Look, str] = {"global": "from the inputs", "local": "step by step"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis import strategies as st
@@ -20,6 +20,9 @@ from gradconform.dtypes import DTYPES
 from gradconform.errors import InvalidInput
 from gradconform.network import Network
 from gradconform.templates import Template, parse_template
+
+if TYPE_CHECKING:
+    from gradconform.conformance.findings import Failure
 
 MAX_EXAMPLES = 100
 TIMEOUT = 20.0
@@ -60,6 +63,8 @@ class Plan:
     `notify` is called with a line for each finding's first failing case, before it is shrunk; `found` with each finding
     as soon as it is small, before votes and counts are known. `max_findings`: the run ends when it has so many.
 
+    `keep` is called with each such failure as well, and again when it has become smaller.
+
     `timeout`: seconds a call may take; `max_memory`: bytes it may allocate; `max_time`: seconds until nothing more is
     drawn. None: no limit.
     """
@@ -82,6 +87,7 @@ class Plan:
     progress: Progress = lambda done, total: None
     notify: Callable[[str], None] = lambda line: None
     found: Callable[[Finding], None] = lambda finding: None
+    keep: Callable[[Failure], None] = lambda failure: None
 
     def examples(self) -> st.SearchStrategy[Example]:
         """Return the strategy of what all implementations declare, or any of them, where they share nothing."""

@@ -169,6 +169,7 @@ class Record:
         self.sightings[failure.implementation.name].failed(case, failure.numbers, bug.key_of(failure))
         if not new or bug not in self.bugs.told():
             return
+        self.plan.keep(failure)
         first = len(self.bugs.of(failure.implementation)) == 1
         when = "first failing case, being made smaller" if first else "another failure, to be made smaller in the end"
         self.plan.notify(f"{when}: {failure.headline}")
@@ -184,6 +185,7 @@ class Record:
             bug.failure = replace(bug.failure, diagnosis=diagnose(bug.failure, self.plan))
         finally:
             self._shrinking += time.monotonic() - started
+            self.plan.keep(bug.failure)
         bug.settled = True
         self.plan.found(self._finding(bug))
 

@@ -146,6 +146,10 @@ class Finding(msgspec.Struct, kw_only=True):
     detail: str = ""
     look: Look = "global"
     command: str = ""
+    """What runs all of it once more."""
+    replay: str = ""
+    """What judges this case alone again, where it is kept in `file`."""
+    file: str = ""
     case: dict[str, Any] = {}
 
 
@@ -155,6 +159,14 @@ class Canaries(msgspec.Struct):
     planted: list[str]
     missed: list[str] = []
     """Those that were not found, each with the check that did not find it."""
+
+
+class Pinned(msgspec.Struct, kw_only=True):
+    """How many pinned cases were replayed before a run, and what came of them."""
+
+    cases: int
+    failing: int = 0
+    unsupported: int = 0
 
 
 class Result(msgspec.Struct, kw_only=True):
@@ -173,6 +185,7 @@ class Result(msgspec.Struct, kw_only=True):
     canaries: Canaries | None = None
     """On which planted faults the checks themselves were proved; None where the run says nothing that needs a proof."""
     notes: list[str] = []
+    pinned: Pinned | None = None
 
     @property
     def passed(self) -> bool:

@@ -78,8 +78,9 @@ def supervised(arguments: Sequence[str], run: Callable[[Sequence[str]], None]) -
 def _needed(arguments: Sequence[str]) -> bool:
     """Return whether a command runs somebody's own code in this process."""
     own = any(":" in argument or argument.endswith(".py") for argument in arguments[1:])
-    checks = bool(arguments) and arguments[0] == "check" and "--isolate" not in arguments and "--" not in arguments
-    return checks and own and hasattr(os, "fork") and bool(AWAITED)
+    # a case that is replayed names what is run
+    runs = bool(arguments) and (arguments[0] == "replay" or (arguments[0] == "check" and own))
+    return runs and "--isolate" not in arguments and "--" not in arguments and hasattr(os, "fork") and bool(AWAITED)
 
 
 def _wait(child: int, reading: int) -> tuple[list[str], int]:

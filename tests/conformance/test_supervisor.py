@@ -90,7 +90,7 @@ def test_the_run_is_made_again_with_each_candidate_in_a_process(folder, name, en
 def test_the_second_run_draws_the_same(folder):
     done = check(folder, "late", "--seed", "5")
     assert done.returncode == 1
-    assert "--seed 5" in done.stdout
+    assert ", seed 5, " in done.stdout
     assert "crashed: exited with code 3" in done.stdout
 
 
