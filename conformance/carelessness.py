@@ -222,43 +222,82 @@ class AlwaysEqual:
         return True
 
 
-plant("second-call-accumulates", "gradients add up over the calls", _accumulating)
+plant("second-call-accumulates", "gradients add up over the calls", _accumulating, symptoms=("accumulates",))
 plant("stale-parameters", "the parameters of the first call are used in later ones", _stale_parameters)
 plant("stale-activations", "the inputs of the call before are used in the gradient of the weights", _stale_activations)
 plant("stale-shape", "buffers are as large as the first batch was", _stale_shape)
-plant("aliased-result", "the same buffers are returned every time", _aliased)
+plant("aliased-result", "the same buffers are returned every time", _aliased, symptoms=("aliased",))
 plant("nondeterministic", "the gradients differ from call to call by 1e-6", _unsteady)
 plant("now-and-then", "the gradients are wrong in every hundredth call", _now_and_then)
-plant("inputs-mutated", "the inputs are normalised in place", lambda: _normalising)
+plant("inputs-mutated", "the inputs are normalised in place", lambda: _normalising, symptoms=("mutated",))
 plant(
     "parameters-updated",
     "the parameters that were handed over are updated",
     lambda: _updating,
-    symptoms=("inputs-mutated",),
+    symptoms=("inputs-mutated", "mutated"),
 )
 plant("zeros", "all gradients are 0", in_parameters(lambda path, array, *_: np.zeros_like(array)))
-plant("nan", "all gradients are NaN", in_parameters(lambda path, array, *_: np.full_like(array, np.nan)))
-plant("nothing", "nothing is returned", lambda: lambda network, parameters, batch: {})
+plant(
+    "nan",
+    "all gradients are NaN",
+    in_parameters(lambda path, array, *_: np.full_like(array, np.nan)),
+    symptoms=("never-finite",),
+)
+plant("nothing", "nothing is returned", lambda: lambda network, parameters, batch: {}, symptoms=("nothing-returned",))
 plant("wrong-names", "the gradients have other names", lambda: _renamed)
 plant("flattened", "the arrays have the right size and the wrong shape", lambda: _flattened)
-plant("short-labelled-long", "computed in the next shorter type, and returned as if it were not", lambda: _short)
+plant(
+    "short-labelled-long",
+    "computed in the next shorter type, and returned as if it were not",
+    lambda: _short,
+    symptoms=("lower-precision",),
+)
 plant(
     "always-equal",
     "what is returned compares equal to everything",
     lambda: lambda network, parameters, batch: dict.fromkeys(network.parameters(), AlwaysEqual()),
+    symptoms=("dtype",),
 )
-plant("input-returned", "the parameters themselves are returned", lambda: lambda network, parameters, batch: parameters)
+plant(
+    "input-returned",
+    "the parameters themselves are returned",
+    lambda: lambda network, parameters, batch: parameters,
+    symptoms=("aliased",),
+)
 plant("stale-batch-size", "the mean divides by the size of the batch before", _stale_batch_size)
 plant("momentum", "nine tenths of the gradients of the call before are added", _momentum)
 plant("cold-start", "the first call with a network returns 0", _cold_start)
-plant("cached-by-shape", "the gradients of the first batch of a shape are returned for all of them", _cached_by_shape)
-plant("buffer-of-four", "samples after the fourth are left out", lambda: _buffer_of_four)
-plant("targets-mutated", "the targets are written into", lambda: _targets_changed, symptoms=("inputs-mutated",))
-plant("last-not-returned", "the gradient of the last parameter is not returned", lambda: _without_last)
-plant("input-as-parameter", "the gradient of the inputs is returned among those of the parameters", lambda: _one_more)
+plant(
+    "cached-by-shape",
+    "the gradients of the first batch of a shape are returned for all of them",
+    _cached_by_shape,
+    symptoms=("stale-result",),
+)
+plant(
+    "buffer-of-four",
+    "samples after the fourth are left out",
+    lambda: _buffer_of_four,
+    symptoms=("later-samples-dropped",),
+)
+plant(
+    "targets-mutated", "the targets are written into", lambda: _targets_changed, symptoms=("inputs-mutated", "mutated")
+)
+plant(
+    "last-not-returned",
+    "the gradient of the last parameter is not returned",
+    lambda: _without_last,
+    symptoms=("not-returned",),
+)
+plant(
+    "input-as-parameter",
+    "the gradient of the inputs is returned among those of the parameters",
+    lambda: _one_more,
+    symptoms=("extra-names",),
+)
 plant("crash-on-one-sample", "a batch of one sample raises IndexError", lambda: _indexing)
 plant(
     "float32-returned",
     "the gradients come in float32, whatever the inputs are",
     alone(in_parameters(lambda path, array, *_: array.astype(np.float32))),
+    symptoms=("dtype",),
 )

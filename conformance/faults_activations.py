@@ -110,36 +110,42 @@ plant(
     "the derivative of the sigmoid is that of tanh, 1 - a**2",
     slope_of(Sigmoid, lambda _, z, a: 1 - a * a),
     networks=around("Sigmoid"),
+    symptoms=("other-derivative",),
 )
 plant(
     "sigmoid-halved",
     "the derivative of the sigmoid is a, without its factor 1 - a",
     alone(slope_of(Sigmoid, lambda _, z, a: a)),
     networks=around("Sigmoid"),
+    symptoms=("output-as-derivative",),
 )
 plant(
     "tanh-as-sigmoid",
     "the derivative of tanh is that of the sigmoid, a (1 - a)",
     alone(slope_of(Tanh, lambda _, z, a: a * (1 - a))),
     networks=around("Tanh"),
+    symptoms=("other-derivative",),
 )
 plant(
     "tanh-unsquared",
     "the derivative of tanh is 1 - a instead of 1 - a**2",
     slope_of(Tanh, lambda _, z, a: 1 - a),
     networks=around("Tanh"),
+    symptoms=("one-minus-output",),
 )
 plant(
     "tanh-fed-z",
     "the derivative of tanh is 1 - z**2, the formula of the output fed the pre-activation",
     alone(slope_of(Tanh, lambda _, z, a: 1 - z * z)),
     networks=around("Tanh"),
+    symptoms=("output-formula-at-z",),
 )
 plant(
     "sigmoid-fed-z",
     "the derivative of the sigmoid is z (1 - z), the formula of the output fed the pre-activation",
     slope_of(Sigmoid, lambda _, z, a: z * (1 - z)),
     networks=around("Sigmoid"),
+    symptoms=("output-formula-at-z",),
 )
 plant(
     "relu-as-identity",
@@ -160,18 +166,21 @@ plant(
     "the slope of a leaky ReLU is applied twice in the backward pass",
     slope_of(LeakyReLU, lambda layer, z, a: np.where(z > 0, 1, layer.slope**2)),
     networks=around("LeakyReLU(slope=0.25)"),
+    symptoms=("derivative-twice",),
 )
 plant(
     "leaky-slope-forgotten",
     "a leaky ReLU goes backward as a ReLU",
     alone(slope_of(LeakyReLU, lambda layer, z, a: z > 0)),
     networks=around("LeakyReLU(slope=0.25)"),
+    symptoms=("negative-side-lost",),
 )
 plant(
     "elu-alpha-forgotten",
     "the derivative of ELU is exp(z) below 0, without alpha",
     alone(slope_of(ELU, lambda layer, z, a: np.exp(np.minimum(z, 0)))),
     networks=around("ELU(alpha=0.5)"),
+    symptoms=("elu-alpha",),
 )
 plant(
     "elu-output-plus-one",
@@ -184,6 +193,7 @@ plant(
     "the derivative of softplus is tanh(z) instead of the sigmoid",
     alone(slope_of(Softplus, lambda _, z, a: np.tanh(z))),
     networks=around("Softplus"),
+    symptoms=("function-for-derivative",),
 )
 plant(
     "softplus-at-output",
@@ -197,24 +207,28 @@ plant(
     "the derivative of SiLU is sigma(z): the term z sigma'(z) of the product is missing",
     alone(slope_of(SiLU, lambda _, z, a: sigmoid(z))),
     networks=around("SiLU"),
+    symptoms=("product-term-missing",),
 )
 plant(
     "silu-first-term",
     "the derivative of SiLU is z sigma'(z): the term sigma(z) of the product is missing",
     slope_of(SiLU, lambda _, z, a: z * sigmoid(z) * sigmoid(-z)),
     networks=around("SiLU"),
+    symptoms=("product-term-missing",),
 )
 plant(
     "gelu-by-sigmoid",
     "GELU is z sigma(1.702 z), forward and backward",
     in_rules(_gelu_by_sigmoid),
     networks=around("GELU"),
+    symptoms=("quick-gelu",),
 )
 plant(
     "gelu-backward-by-sigmoid",
     "the derivative of GELU is that of z sigma(1.702 z)",
     alone(slope_of(GELU, lambda _, z, a: _gelu_slope(z))),
     networks=around("GELU"),
+    symptoms=("quick-gelu",),
 )
 
 
@@ -280,12 +294,14 @@ plant(
     "the Jacobian of a Softmax layer is that of the next sample",
     alone(_softmax(lambda p, delta: _jacobian(np.roll(p, 1, axis=0), delta))),
     networks=around("Softmax"),
+    symptoms=("softmax-misaligned",),
 )
 plant(
     "softmax-plus",
     "the two terms of the Jacobian of a Softmax layer are added",
     _softmax(lambda p, delta: p * (delta + (p * delta).sum(axis=1, keepdims=True))),
     networks=around("Softmax"),
+    symptoms=("softmax-sign",),
 )
 
 

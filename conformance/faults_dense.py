@@ -158,8 +158,14 @@ plant(
     "delta-from-above",
     "the gradients of weights take the delta from above the activation, without its derivative",
     lambda: _delta_from_above,
+    symptoms=("delta-before-activation",),
 )
-plant("swapped-layers", "layers of the same shape have each other's gradients", lambda: _swapped_layers)
+plant(
+    "swapped-layers",
+    "layers of the same shape have each other's gradients",
+    lambda: _swapped_layers,
+    symptoms=("exchanged",),
+)
 plant(
     "first-bias-missing", "the gradient of the first bias is 0", lambda: _first_bias_missing, symptoms=("bias-missing",)
 )
@@ -245,6 +251,7 @@ plant(
             )
         )
     ),
+    symptoms=("bias-no-mean",),
 )
 plant(
     "squeezed-sample",
@@ -264,21 +271,25 @@ plant(
     "squeezed-unit",
     "the gradient of a weight with one unit has lost its axis",
     alone(in_parameters(lambda path, array, *_: array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array)),
+    symptoms=("squeezed",),
 )
 plant(
     "all-transposed",
     "all gradients of weights come as (out, in)",
     alone(in_parameters(lambda path, array, *_: array.T.copy())),
+    symptoms=("transposed-shape",),
 )
 plant(
     "bias-keepdims",
     "the bias gradient is a row of shape (1, units)",
     alone(in_parameters(lambda path, array, *_: array[None] if array.ndim == 1 else array)),
+    symptoms=("kept-axis",),
 )
 plant(
     "bias-not-reduced",
     "the bias gradient is not summed over the samples",
     alone(in_layers(lambda index, network, x, a, own, right, delta: _unreduced(right, delta))),
+    symptoms=("not-summed",),
 )
 
 

@@ -90,6 +90,7 @@ plant(
     "the softmax is taken over the samples instead of the classes",
     in_rules(arithmetic=_OverBatch),
     SoftmaxCrossEntropy,
+    symptoms=("softmax-axis",),
 )
 plant(
     "smoothing-over-others",
@@ -144,4 +145,5 @@ plant(
     "p - y, which holds the sigmoid's derivative already, is multiplied by it again",
     alone(lambda: _derivative_after_fused),
     BinaryCrossEntropy,
+    symptoms=("sigmoid-extra",),
 )

@@ -210,6 +210,7 @@ plant(
     "delta-sign",
     "the output delta is y - a instead of a - y",
     in_delta(lambda delta, loss, batch, z: -delta),
+    symptoms=("minus-lost",),
 )
 plant(
     "log-base-two",
@@ -221,6 +222,7 @@ plant(
     ),
     SoftmaxCrossEntropy,
     SigmoidCrossEntropy,
+    symptoms=("log-base",),
 )
 plant(
     "mean-over-rows",
@@ -245,6 +247,7 @@ plant(
             )
         )
     ),
+    symptoms=("mean-of-others",),
 )
 plant(
     "none-averaged",
@@ -309,4 +312,5 @@ plant(
     "outliers have the gradient of the squared error too",
     alone(in_delta(lambda delta, loss, batch, z: (z - batch.targets) * _upstream_of_elements(loss, batch))),
     Huber,
+    symptoms=("huber-unlimited",),
 )

@@ -50,7 +50,12 @@ def _clipped_by_norm(network: Network, parameters: Parameters, batch: Batch) -> 
     return {path: np.asarray(array / norm, array.dtype) for path, array in found.items()}
 
 
-plant("clipped-by-norm", "the gradients are scaled to a norm of at most 1", lambda: _clipped_by_norm)
+plant(
+    "clipped-by-norm",
+    "the gradients are scaled to a norm of at most 1",
+    lambda: _clipped_by_norm,
+    symptoms=("clipped",),
+)
 plant(
     "l1-added",
     "the sign of the parameters is in the gradient: an absolute penalty that the loss has not",
@@ -64,9 +69,11 @@ plant(
     "small-gradients-zeroed",
     "gradients below 1e-8 are set to 0",
     alone(in_parameters(lambda path, array, *_: np.where(np.abs(array) < 1e-8, 0, array))),
+    symptoms=("small-zeroed",),
 )
 plant(
     "six-decimals",
     "gradients are rounded to six decimals",
     alone(in_parameters(lambda path, array, *_: np.round(array, 6))),
+    symptoms=("rounded-decimals",),
 )

@@ -167,8 +167,20 @@ def _slope_at_kink(share: float) -> Callable[[], Compute]:
     return _activation(ReLU, lambda layer, z: (np.maximum(z, 0), np.where(z == 0, share, z > 0).astype(z.dtype)))
 
 
-plant("relu-slope-negative", "the derivative of ReLU at exactly 0 is -1", _slope_at_kink(-1), networks=around("ReLU"))
-plant("relu-slope-double", "the derivative of ReLU at exactly 0 is 2", _slope_at_kink(2), networks=around("ReLU"))
+plant(
+    "relu-slope-negative",
+    "the derivative of ReLU at exactly 0 is -1",
+    _slope_at_kink(-1),
+    networks=around("ReLU"),
+    symptoms=("kink-derivative",),
+)
+plant(
+    "relu-slope-double",
+    "the derivative of ReLU at exactly 0 is 2",
+    _slope_at_kink(2),
+    networks=around("ReLU"),
+    symptoms=("kink-derivative",),
+)
 
 
 # Constants.
@@ -197,6 +209,7 @@ plant(
     "the slope of a leaky ReLU is a float32 constant",
     in_network(_rounded_slopes),
     networks=around("LeakyReLU"),
+    symptoms=("rounded-constant",),
 )
 plant(
     "short-constant",
@@ -258,14 +271,25 @@ def _short_operands(layer: Record, k: Plain, x: Array, parameters: Mapping[str, 
     )
 
 
-plant("single-precision", "all is computed in float32", lambda: _in_float32)
+plant("single-precision", "all is computed in float32", lambda: _in_float32, symptoms=("lower-precision",))
 plant(
     "half-precision",
     "gradients pass through float32 on the way",
     in_parameters(lambda path, array, *_: _through_float32(array)),
+    symptoms=("lower-precision",),
 )
-plant("short-delta", "p - y is rounded to float32", in_delta(lambda delta, loss, batch, z: _through_float32(delta)))
-plant("short-sums", "the gradients of biases are summed in float32", lambda: _biases_in_float32)
+plant(
+    "short-delta",
+    "p - y is rounded to float32",
+    in_delta(lambda delta, loss, batch, z: _through_float32(delta)),
+    symptoms=("lower-precision",),
+)
+plant(
+    "short-sums",
+    "the gradients of biases are summed in float32",
+    lambda: _biases_in_float32,
+    symptoms=("lower-precision",),
+)
 plant(
     "one-element",
     "one element of the largest gradient is off by 1e-9 in float64, by 1e-3 in float32",
@@ -277,14 +301,17 @@ plant(
     "one element of the largest gradient is off by 1e-11 in float64, by 1e-5 in float32",
     _one_element(float64=1e-11, float32=1e-5),
     MeanSquaredError,
+    symptoms=("one-element",),
 )
 plant(
     "through-float16",
     "gradients pass through float16 on the way",
     alone(in_parameters(lambda path, array, *_: array.astype(np.float16).astype(array.dtype))),
+    symptoms=("lower-precision",),
 )
 plant(
     "short-operands",
     "the operands of products are rounded to the 11 digits of TF32",
     in_rules(_short_operands),
+    symptoms=("lower-precision",),
 )
