@@ -36,9 +36,7 @@ def _stateless(subject: Subject) -> list[Comparison]:
     """Calls with other batches in between, one of another size and one of the same, change nothing."""
     first = subject.actual()
     if subject.case.batch.rows > 1:
-        subject.again(
-            single_sample(subject.situation, int(np.flatnonzero(shares(subject.case, subject.case.network.loss))[0]))
-        )
+        _call_smaller(subject)
     comparisons = _held("stateless", subject, first, _after_another(subject))
     failed = next((entry for entry in comparisons if not entry.passed), None)
     if failed is None:
@@ -69,15 +67,21 @@ def _explained(failed: Comparison, subject: Subject, results: list[Gradients[Any
     def same(one: Array, other: Array) -> bool:
         return bool(np.all(np.abs(one - other) <= slack))
 
-    def another() -> Array:
-        return np.asarray(_after_another(subject).parameters[failed.path], np.longdouble)
+    def changed_by_another() -> bool:
+        """Return whether a call with another batch, of the same size or of another, changes what comes after it."""
+        after = [_after_another(subject)]
+        if subject.case.batch.rows > 1:
+            after.append(_after_smaller(subject))
+        return any(not same(np.asarray(one.parameters[failed.path], np.longdouble), arrays[3]) for one in after)
 
     with np.errstate(all="ignore"):
         # other calls lie between the first and the second
         clear = bool(np.any(np.abs(arrays[2] - arrays[1]) > 8 * slack))
         if clear and same(arrays[3] - arrays[2], arrays[2] - arrays[1]):
             why, kind = "every further call adds the same: something is not set to 0 between calls", Kind.STATEFUL
-        elif np.array_equal(arrays[3], arrays[2], equal_nan=True) and not same(another(), arrays[3]):
+        elif clear and _in_proportion(arrays[3] - arrays[2], arrays[2] - arrays[1], slack):
+            why, kind = "every further call adds a share of what the one before added: it is kept", Kind.STATEFUL
+        elif np.array_equal(arrays[3], arrays[2], equal_nan=True) and changed_by_another():
             why, kind = "it changes after a call with another batch: something of that call is used", Kind.STATEFUL
         else:
             why, kind = AGAIN, Kind.NONDETERMINISTIC
@@ -88,6 +92,25 @@ def _after_another(subject: Subject) -> Gradients[Any]:
     """Return the gradients right after a call with another batch of the same size."""
     subject.again(subject.situation.vary("other values", _other_values))
     return subject.again()
+
+
+def _call_smaller(subject: Subject) -> None:
+    """Call with a single sample of the batch, one that counts."""
+    row = int(np.flatnonzero(shares(subject.case, subject.case.network.loss))[0])
+    subject.again(single_sample(subject.situation, row))
+
+
+def _after_smaller(subject: Subject) -> Gradients[Any]:
+    """Return the gradients right after a call with a single sample of the batch."""
+    _call_smaller(subject)
+    return subject.again()
+
+
+def _in_proportion(one: Array, other: Array, slack: Array) -> bool:
+    """Return whether one difference is a share of another one, the same in all elements."""
+    at = np.unravel_index(int(np.argmax(np.abs(other))), other.shape)
+    share = one[at] / other[at]
+    return bool(0 < share < 1 and np.all(np.abs(one - share * other) <= 4 * slack))
 
 
 def _values(failed: Comparison, results: list[Gradients[Any]]) -> str:

@@ -77,12 +77,18 @@ def diagnose(failure: Failure, plan: Plan) -> Diagnosis:
     if not any(entry.fails for entry in evidence):
         told = remembered(implementation, failure.case, own=own)
         return UNKNOWN if told is None else _named(*told)
-    found = Search(evidence, SECONDS).theories()
-    diagnosis = concluded(found, evidence) if found else UNKNOWN
+    search = Search(evidence, SECONDS)
+    diagnosis = concluded(search.single(), evidence)
     if diagnosis.symptom:
         return diagnosis
-    told = remembered(implementation, failure.case, own=own) or located(evidence)
-    diagnosis = UNKNOWN if told is None or found else _named(*told)
+    # what depends on earlier calls is none of several mistakes, which it may look like
+    told = remembered(implementation, failure.case, own=own)
+    if told is None:
+        diagnosis = concluded(search.several(), evidence)
+        told = None if diagnosis.symptom else located(evidence)
+    if diagnosis.symptom:
+        return diagnosis
+    diagnosis = UNKNOWN if told is None else _named(*told)
     return replace(diagnosis, facts=known(evidence, failure.root, failure.judgement.comparisons))
 
 
@@ -112,6 +118,8 @@ def gather(failure: Failure, bodies: Sequence[Network]) -> list[Evidence]:
 
 def concluded(found: Sequence[Theory], evidence: Sequence[Evidence]) -> Diagnosis:
     """Return the diagnosis of the theories that remain."""
+    if not found:
+        return UNKNOWN
     symptoms = {theory.symptom for theory in found}
     found = [theory for theory in found if not any(less in symptoms for less in theory.implied)]
     least = min(theory.claims for theory in found)

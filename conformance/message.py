@@ -33,6 +33,10 @@ def finding_text(finding: Finding) -> str:
     def say(label: str, text: str) -> None:
         lines.extend(labelled(label, text))
 
+    # what to do comes first
+    for label, text in (("likely", finding.likely), ("mend", finding.mend), ("evidence", finding.evidence)):
+        if text:
+            say(label, text)
     say("smallest network", smallest_text(finding))
     if finding.actual is not None:
         place = f"[{', '.join(map(str, finding.index))}]" if finding.index else ""
@@ -58,15 +62,8 @@ def finding_text(finding: Finding) -> str:
         say("right", ", ".join(finding.right))
     if finding.agreeing or finding.disagreeing:
         say("votes", _votes(finding))
-    for label, text in (
-        *_circumstances(finding),
-        *(("known", fact) for fact in finding.facts),
-        ("likely", finding.likely),
-        ("mend", finding.mend),
-        ("evidence", finding.evidence),
-    ):
-        if text:
-            say(label, text)
+    for label, text in (*_circumstances(finding), *(("known", fact) for fact in finding.facts)):
+        say(label, text)
     say("check", finding.key or finding.check)
     if again := finding.replay or finding.command:
         # not wrapped: a command is copied as one line

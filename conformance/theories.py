@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cache
 
@@ -261,30 +261,36 @@ class Search:
 
     evidence: Sequence[Evidence]
     seconds: float
+    _steps: list[Theory] = field(default_factory=list)
+    _scored: list[tuple[float | None, Theory]] = field(default_factory=list)
 
-    def theories(self) -> list[Theory]:
-        """Return the theories with the fewest mistakes that account for everything, of each symptom the least."""
-        singles = list(self._singles())
-        scores = [(self._score(theory), theory) for theory in singles]
-        found = self._confirmed(theory for score, theory in scores if score is None)
+    def single(self) -> list[Theory]:
+        """Return the theories of one mistake that account for everything, of each symptom the one that claims least."""
+        self._steps = list(self._singles())
+        self._scored = [(self._score(theory), theory) for theory in self._steps]
+        found = self._confirmed(theory for score, theory in self._scored if score is None)
         if found:
             return found
         network = max((entry.case.network for entry in self.evidence), key=lambda network: len(network.layers))
         narrowed = [
-            replace(theory, mistakes=(narrow,)) for theory in singles for narrow in scoped(theory.mistakes[0], network)
+            replace(theory, mistakes=(narrow,))
+            for theory in self._steps
+            for narrow in scoped(theory.mistakes[0], network)
         ]
-        more = [(self._score(theory), theory) for theory in narrowed]
-        found = self._confirmed(theory for score, theory in more if score is None)
-        if found:
-            return found
-        steps = [*singles, *narrowed]
-        beam = _best([*scores, *more])
+        scored = [(self._score(theory), theory) for theory in narrowed]
+        self._steps += narrowed
+        self._scored += scored
+        return self._confirmed(theory for score, theory in scored if score is None)
+
+    def several(self) -> list[Theory]:
+        """Return the same of as few mistakes at once as it takes, where no single one does (`single`)."""
+        beam = _best(self._scored)
         until = time.monotonic() + self.seconds
         for _ in range(MOST - 1):
             longer = [
                 (self._score(theory, looks=1), theory)
                 for base in beam
-                for other in steps
+                for other in self._steps
                 if other.fuse == base.fuse
                 and time.monotonic() < until
                 and (theory := base.with_another(other.mistakes[0])).plausible
