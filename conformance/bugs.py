@@ -25,6 +25,11 @@ class Bug:
     keys: list[Key]
     cases: int = 0
     settled: bool = False
+    first: Failure = field(init=False)
+    """The failure as it was first seen."""
+
+    def __post_init__(self) -> None:
+        self.first = self.failure
 
     def keep(self, smaller: Failure) -> None:
         """Take over the same failure in a smaller case."""

@@ -21,6 +21,7 @@ import click
 
 import gradconform
 from gradconform.conformance.comparing_cli import compare
+from gradconform.conformance.faults_cli import faults
 from gradconform.conformance.operation_cli import layer
 from gradconform.conformance.protocol_cli import protocol
 from gradconform.conformance.scaffold_cli import init
@@ -67,6 +68,7 @@ def cli() -> None:
     gradconform check -- ./my_backprop           one in another language
     gradconform check --data iris.csv            on real data, at every step of training
     gradconform trace                            the textbook's quantities, side by side
+    gradconform faults                           the alarm proved on planted faults
     gradconform doctor                           what is installed, and what is missing
     """
 
@@ -258,6 +260,7 @@ cli.add_command(init)
 cli.add_command(layer)
 cli.add_command(compare)
 cli.add_command(protocol)
+cli.add_command(faults)
 
 
 def program() -> None:
@@ -368,10 +371,12 @@ def _network(text: str, parse: Callable[[str], Any]) -> Any:
 
 def _run(plan: Plan, training: Training | None) -> Result:
     """Run a plan with its progress on stderr."""
+    from gradconform.conformance.canaries import proved
     from gradconform.conformance.engine import run
     from gradconform.conformance.terminal import Progress
     from gradconform.conformance.training import check_training
 
     with Progress() as progress:
         plan.progress, plan.notify, plan.found = progress.advance, progress.tell, progress.found
-        return run(plan) if training is None else check_training(plan, training)
+        result = run(plan) if training is None else check_training(plan, training)
+    return proved(result, plan.checks)

@@ -11,6 +11,7 @@ from functools import partial
 from hypothesis import Phase
 
 from gradconform.conformance import implementations as known
+from gradconform.conformance.canaries import proved
 from gradconform.conformance.expected import Expectations, read_expected, require_known
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.plan import (
@@ -70,20 +71,19 @@ def check(
         if len(chosen) != 1:
             raise InvalidInput(f"expected_failures: for one candidate at a time, got {len(chosen)}")
         require_known(keys, [entry.id for entry in checks], list(chosen[0].asked(dtypes)))
-    return run(
-        Plan(
-            _told_apart(chosen),
-            max_examples=max_examples,
-            seed=seed,
-            networks=network_strategy(networks),
-            dtypes=None if dtypes is None else choose_dtypes(dtypes),
-            checks=checks,
-            affine=affine,
-            expected=Expectations(keys),
-            timeout=timeout,
-            max_time=max_time,
-        )
+    plan = Plan(
+        _told_apart(chosen),
+        max_examples=max_examples,
+        seed=seed,
+        networks=network_strategy(networks),
+        dtypes=None if dtypes is None else choose_dtypes(dtypes),
+        checks=checks,
+        affine=affine,
+        expected=Expectations(keys),
+        timeout=timeout,
+        max_time=max_time,
     )
+    return proved(run(plan), checks)
 
 
 def _told_apart(implementations: Sequence[Implementation]) -> list[Implementation]:

@@ -58,14 +58,15 @@ def finding_text(finding: Finding) -> str:
         say("right", ", ".join(finding.right))
     if finding.agreeing or finding.disagreeing:
         say("votes", _votes(finding))
-    for label, text in [*_circumstances(finding), *(("known", fact) for fact in finding.facts)]:
-        say(label, text)
-    if finding.likely:
-        say("likely", finding.likely)
-    if finding.mend:
-        say("mend", finding.mend)
-    if finding.evidence:
-        say("evidence", finding.evidence)
+    for label, text in (
+        *_circumstances(finding),
+        *(("known", fact) for fact in finding.facts),
+        ("likely", finding.likely),
+        ("mend", finding.mend),
+        ("evidence", finding.evidence),
+    ):
+        if text:
+            say(label, text)
     say("check", finding.key or finding.check)
     if finding.command:
         # not wrapped: a command is copied as one line
@@ -165,6 +166,7 @@ def verdict_text(result: Result) -> str:
         "failed": f"FAILED  {len(result.findings)} finding{'s' if len(result.findings) != 1 else ''}",
         "interrupted": "INTERRUPTED  what was compared so far agrees",
         "nothing compared": "NOTHING COMPARED  no implementation gave anything to compare",
+        "broken": "BROKEN  the checks miss planted faults, so that nothing they say can be trusted",
     }[result.verdict]
     return "\n".join(filled(f"{sentence}: {amount}"))
 

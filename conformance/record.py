@@ -180,7 +180,7 @@ class Record:
         started = time.monotonic()
         try:
             until = started + self.plan.shrink_seconds - self._shrinking
-            bug.failure = shrink(self.plan, bug.failure, until, bug.keep)
+            bug.failure = shrink(self.plan, bug.first, until, bug.keep)
             bug.failure = replace(bug.failure, diagnosis=diagnose(bug.failure, self.plan))
         finally:
             self._shrinking += time.monotonic() - started

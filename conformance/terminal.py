@@ -20,6 +20,7 @@ from gradconform.errors import InvalidInput
 COLOURS = {
     "PASSED": "bold green",
     "FAILED": "bold red",
+    "BROKEN": "bold red",
     "NOTHING COMPARED": "bold yellow",
     "INTERRUPTED": "bold yellow",
 }
@@ -59,15 +60,16 @@ class _Bar(Bar):
 
 
 class Progress:
-    """How far a run is: a bar on a terminal, a line now and then elsewhere."""
+    """How far a run is: a bar on a terminal, a line now and then elsewhere. `what` is counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "networks compared") -> None:
+        self._what = what
         console = Console(stderr=True, highlight=False)
         self._bar: _Bar | None = None
         if console.is_terminal and console.is_interactive:
-            columns = (TextColumn("comparing"), BarColumn(), MofNCompleteColumn(), TextColumn("networks"))
+            columns = (BarColumn(), MofNCompleteColumn(), TextColumn(what))
             self._bar = _Bar(*columns, TimeElapsedColumn(), console=console, transient=True)
-            self._task = self._bar.add_task("networks", total=None)
+            self._task = self._bar.add_task(what, total=None)
         self._said = time.monotonic()
 
     def __enter__(self) -> Progress:
@@ -82,12 +84,12 @@ class Progress:
             self._bar.stop()
 
     def advance(self, done: int, total: int) -> None:
-        """Show that `done` of `total` networks are compared."""
+        """Show that `done` of `total` are done."""
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total)
         elif time.monotonic() - self._said > EVERY_SECONDS:
             self._said = time.monotonic()
-            self.tell(f"{done:,} of {total:,} networks compared")
+            self.tell(f"{done:,} of {total:,} {self._what}")
 
     def found(self, finding: Finding) -> None:
         """Show a finding as soon as it is small: on a terminal all of it, while the run goes on; else a line."""

@@ -578,8 +578,15 @@ def test_a_check_that_never_applies_compares_nothing():
     assert (result.verdict, result.exit_code) == ("nothing compared", 5)
 
 
+def test_a_plan_may_end_with_its_first_findings():
+    wrong = FAULTS["zeros"]
+    whole, first = (quick(wrong.implementation(), 12, max_findings=most) for most in (None, 1))
+    assert (whole.networks, first.networks, len(first.findings)) == (12, 1, 1)
+    assert first.findings[0].id == whole.findings[0].id
+
+
 def test_exit_codes_are_those_of_pytest():
-    assert EXIT_CODES == {"passed": 0, "failed": 1, "interrupted": 2, "nothing compared": 5}
+    assert EXIT_CODES == {"passed": 0, "failed": 1, "interrupted": 2, "broken": 3, "nothing compared": 5}
 
 
 def flaky(every):
