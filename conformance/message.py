@@ -45,9 +45,9 @@ def finding_text(finding: Finding) -> str:
         say("worst element", f"{finding.path}{place}     {numbers}")
         say("error / bound", f"{_short(finding.error)} / {_short(finding.bound)}")
     if finding.factor is not None:
-        name = (
-            f" = {finding.factor_name}, in each of {finding.failing_cases} failing cases" if finding.factor_name else ""
-        )
+        # of what shows in other places too, the factor is known in this one
+        cases = "" if finding.also else f", in each of {finding.failing_cases} failing cases"
+        name = f" = {finding.factor_name}{cases}" if finding.factor_name else ""
         say("yours / expected", f"{finding.factor:.6f}{name}")
     if finding.look == "local":
         say("expected is", "this step's exact result on the values that the implementation itself computed before it")

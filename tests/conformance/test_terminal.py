@@ -16,7 +16,7 @@ from gradconform.conformance.plan import Plan
 @pytest.fixture(scope="module")
 def finding():
     plan = Plan([FAULTS["bias-mean"].implementation()], 4, seed=2, witnesses=False, dtypes=["float64"])
-    return run(plan).findings[0]
+    return msgspec.structs.replace(run(plan).findings[0], likely="")
 
 
 def test_without_a_terminal_a_finding_is_a_line_as_soon_as_it_is_small(finding, capsys):
