@@ -25,11 +25,11 @@ from functools import partial
 from hypothesis import Phase
 
 from gradconform.conformance.checks import CHECKS
-from gradconform.conformance.engine import Record
 from gradconform.conformance.examples import Draw, Example
 from gradconform.conformance.implementations import adapter
 from gradconform.conformance.message import finding_text, tally_text
 from gradconform.conformance.plan import Plan, draw_examples
+from gradconform.conformance.record import Record
 from gradconform.conformance.regimes import REGIMES
 from gradconform.conformance.results import Result
 

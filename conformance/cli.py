@@ -22,6 +22,7 @@ import click
 
 import gradconform
 from gradconform.conformance.comparing_cli import compare
+from gradconform.conformance.faults_cli import faults
 from gradconform.conformance.operation_cli import layer
 from gradconform.conformance.program_words import PROGRAM, WithProgram
 from gradconform.conformance.protocol_cli import protocol
@@ -71,6 +72,7 @@ def cli() -> None:
     gradconform replay 5412b217                  a case that failed, judged again
     gradconform show 5412b217 --as numpy         the same as a script without gradconform
     gradconform trace                            the textbook's quantities, side by side
+    gradconform faults                           the alarm proved on planted faults
     gradconform doctor                           what is installed, and what is missing
     """
 
@@ -267,6 +269,7 @@ cli.add_command(compare)
 cli.add_command(protocol)
 cli.add_command(replay)
 cli.add_command(show)
+cli.add_command(faults)
 
 
 def program() -> None:
@@ -385,12 +388,14 @@ class Kept(NamedTuple):
 
 def _run(plan: Plan, training: Training | None, kept: Kept) -> Result:
     """Run a plan with its progress on stderr."""
+    from gradconform.conformance.canaries import proved
     from gradconform.conformance.engine import run
     from gradconform.conformance.keeping import run_kept
     from gradconform.conformance.terminal import Progress
     from gradconform.conformance.training import check_training
 
     with Progress() as progress:
-        plan.progress, plan.notify = progress.advance, progress.tell
+        plan.progress, plan.notify, plan.found = progress.advance, progress.tell, progress.found
         chosen = run if training is None else partial(check_training, training=training)
-        return run_kept(plan, chosen, cases=kept.cases, pins=kept.pins, program=kept.program)
+        result = run_kept(plan, chosen, cases=kept.cases, pins=kept.pins, program=kept.program)
+    return proved(result, plan.checks)

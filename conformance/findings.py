@@ -10,6 +10,7 @@ import numpy as np
 
 from gradconform.case import Case
 from gradconform.conformance.checks import CHECKS
+from gradconform.conformance.circumstances import NOTHING_KNOWN, Circumstances
 from gradconform.conformance.compare import Comparison, Factor, Kind
 from gradconform.conformance.diagnosis import UNKNOWN, Diagnosis
 from gradconform.conformance.examples import Draw, Example
@@ -44,6 +45,8 @@ class Failure:
     numbers: str
     origin: Origin | None = None
     evidence: list[Evidence] = field(default_factory=list)
+    also: list[str] = field(default_factory=list)
+    """Where else the same mistake showed."""
     diagnosis: Diagnosis = UNKNOWN
     id: str = ""
     """What names the finding, from its first failing case on, however much smaller it becomes."""
@@ -95,8 +98,17 @@ def sentence(root: Comparison) -> str:
     return f"{root.path} {root.kind.value}: {root.detail}"
 
 
-def finding_of(failure: Failure, command: str, witnesses: Sequence[Implementation]) -> Finding:
-    """Return the finding of a failure; witnesses are asked for the same case, and their agreement is reported."""
+def finding_of(
+    failure: Failure,
+    command: str,
+    witnesses: Sequence[Implementation],
+    cases: int = 0,
+    circumstances: Circumstances = NOTHING_KNOWN,
+) -> Finding:
+    """Return the finding of a failure; witnesses are asked for the same case, and their agreement is reported.
+
+    `cases`: in how many it failed, 0 for those in its evidence.
+    """
     root, case = failure.root, failure.case
     failed = list(dict.fromkeys(entry.path for entry in failure.judgement.failures if not _relation(entry)))
     # what is 0, or lost in rounding, in this case is not known to be right
@@ -118,7 +130,7 @@ def finding_of(failure: Failure, command: str, witnesses: Sequence[Implementatio
         numbers=failure.numbers,
         factor=None if root.factor is None else root.factor.value,
         factor_name=factor_name(failure.evidence),
-        failing_cases=max(1, len(failure.evidence)),
+        failing_cases=cases or max(1, len(failure.evidence)),
         wrong=failed,
         right=[path for path in dict.fromkeys(passed) if path not in failed],
         agreeing=agreeing,
@@ -129,6 +141,9 @@ def finding_of(failure: Failure, command: str, witnesses: Sequence[Implementatio
         mend=failure.diagnosis.mend,
         evidence=failure.diagnosis.evidence,
         facts=list(failure.diagnosis.facts),
+        only_where=list(circumstances.only_where),
+        does_not_matter=list(circumstances.does_not_matter),
+        also=list(failure.also),
         detail=root.detail,
         look=root.look,
         command=command,
@@ -201,12 +216,17 @@ def factor_name(evidence: Sequence[Evidence]) -> str:
 
     With one size of batch alone, 1/2 and 1/batch cannot be told apart: then it has no name.
     """
-    fitting = [
+    fitting = factor_names(evidence)
+    return fitting[0] if len(fitting) == 1 else ""
+
+
+def factor_names(evidence: Sequence[Evidence]) -> list[str]:
+    """Return all names that explain every failing case."""
+    return [
         name
         for name, value in NAMES.items()
         if all(factor is not None and factor.may_be(value(rows, outputs)) for factor, rows, outputs in evidence)
     ]
-    return fitting[0] if len(fitting) == 1 else ""
 
 
 def _relation(comparison: Comparison) -> bool:

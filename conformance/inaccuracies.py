@@ -15,16 +15,19 @@ from gradconform.conformance.implementations import Compute
 from gradconform.conformance.planting import (
     Fault,
     Found,
+    alone,
+    around,
     in_delta,
     in_network,
     in_parameters,
     in_rules,
     planted,
 )
-from gradconform.layers import GELU, LeakyReLU, Record, ReLU, Softplus, Tanh
+from gradconform.layers import GELU, Dense, LeakyReLU, Record, ReLU, Softplus, Tanh
 from gradconform.losses import (
     BinaryCrossEntropy,
     CrossEntropy,
+    LossRecord,
     MeanSquaredError,
     SigmoidCrossEntropy,
     SoftmaxCrossEntropy,
@@ -33,6 +36,7 @@ from gradconform.network import Network
 from gradconform.reference.arithmetic import Plain
 from gradconform.reference.backpropagation import backpropagate, gradients
 from gradconform.reference.layers import Pullback, layer_rule
+from gradconform.reference.losses import cost
 
 INACCURACIES: dict[str, Fault] = {}
 plant = partial(planted, INACCURACIES)
@@ -99,19 +103,52 @@ plant(
     in_rules(arithmetic=_ShiftedByBatch),
     SoftmaxCrossEntropy,
 )
-plant("tanh-by-division", "tanh is a quotient of exponentials, which overflow", _activation(Tanh, _tanh_by_division))
-plant("softplus-by-log", "softplus is log(1 + exp(z)), which cancels", _activation(Softplus, _softplus_by_log))
-plant("softplus-threshold", "softplus is z above 20", _activation(Softplus, _softplus_with_threshold))
+plant(
+    "tanh-by-division",
+    "tanh is a quotient of exponentials, which overflow",
+    _activation(Tanh, _tanh_by_division),
+    networks=around("Tanh"),
+)
+plant(
+    "softplus-by-log",
+    "softplus is log(1 + exp(z)), which cancels",
+    _activation(Softplus, _softplus_by_log),
+    networks=around("Softplus"),
+)
+plant(
+    "softplus-threshold",
+    "softplus is z above 20",
+    _activation(Softplus, _softplus_with_threshold),
+    networks=around("Softplus"),
+)
+
+
+class _OneByOne(Plain):
+    """A last Softmax or Sigmoid and its cross entropy, differentiated one after the other."""
+
+    fuses = False
+
+
+def _on_probabilities(change: Callable[[Array, Array], Array]) -> Callable[[], Compute]:
+    """Return a fault in the delta of a cross entropy on probabilities: `change(delta, p)`."""
+
+    def end(loss: LossRecord, k: Plain, z: Array, batch: Batch) -> tuple[Array, Array]:
+        value, delta = cost(loss, k, z, batch)
+        return value, change(delta, z) if isinstance(loss, CrossEntropy | BinaryCrossEntropy) else delta
+
+    return in_rules(end=end, arithmetic=_OneByOne)
+
+
 plant(
     "log-epsilon",
-    "log(p + 1e-12) instead of log p",
-    in_delta(lambda delta, loss, batch, z: delta * z / (z + 1e-12)),
+    "log(p + 1e-8) instead of log p",
+    _on_probabilities(lambda delta, p: delta * p / (p + 1e-8)),
     CrossEntropy,
 )
 plant(
     "probability-clip",
     "probabilities are clipped to [1e-7, 1 - 1e-7] before the logarithm",
-    in_delta(lambda delta, loss, batch, z: np.where((z > 1e-7) & (z < 1 - 1e-7), delta, 0)),
+    _on_probabilities(lambda delta, p: np.where((p > 1e-7) & (p < 1 - 1e-7), delta, 0)),
     BinaryCrossEntropy,
     CrossEntropy,
 )
@@ -130,8 +167,8 @@ def _slope_at_kink(share: float) -> Callable[[], Compute]:
     return _activation(ReLU, lambda layer, z: (np.maximum(z, 0), np.where(z == 0, share, z > 0).astype(z.dtype)))
 
 
-plant("relu-slope-negative", "the derivative of ReLU at exactly 0 is -1", _slope_at_kink(-1))
-plant("relu-slope-double", "the derivative of ReLU at exactly 0 is 2", _slope_at_kink(2))
+plant("relu-slope-negative", "the derivative of ReLU at exactly 0 is -1", _slope_at_kink(-1), networks=around("ReLU"))
+plant("relu-slope-double", "the derivative of ReLU at exactly 0 is 2", _slope_at_kink(2), networks=around("ReLU"))
 
 
 # Constants.
@@ -155,8 +192,18 @@ def _short_gelu(layer: GELU, z: Array) -> tuple[Array, Array]:
     return z * half, half + z * (1 - t * t) / 2 * k0 * (1 + 3 * k1 * z * z)
 
 
-plant("rounded-slope", "the slope of a leaky ReLU is a float32 constant", in_network(_rounded_slopes))
-plant("short-constant", "sqrt(2 / pi) in GELU has 8 digits", _activation(GELU, _short_gelu))
+plant(
+    "rounded-slope",
+    "the slope of a leaky ReLU is a float32 constant",
+    in_network(_rounded_slopes),
+    networks=around("LeakyReLU"),
+)
+plant(
+    "short-constant",
+    "sqrt(2 / pi) in GELU has 8 digits",
+    _activation(GELU, _short_gelu),
+    networks=around("GELU(approximate=tanh)"),
+)
 
 
 # Types.
@@ -194,6 +241,23 @@ def _one_element(**relative: float) -> Callable[[], Compute]:
     return lambda: compute
 
 
+def _short(array: Array) -> Array:
+    """Return an array rounded to 11 binary digits."""
+    mantissa, exponent = np.frexp(array)
+    return np.asarray(np.ldexp(np.round(mantissa * 2048) / 2048, exponent), array.dtype)
+
+
+def _short_operands(layer: Record, k: Plain, x: Array, parameters: Mapping[str, Array]) -> tuple[Array, Pullback]:
+    output, pullback = layer_rule(layer, k, x, parameters)
+    if not isinstance(layer, Dense):
+        return output, pullback
+    weight = _short(parameters["weight"])
+    return k.affine(_short(x), weight, parameters.get("bias")), lambda delta: (
+        _short(delta) @ weight.T,
+        {**pullback(delta)[1], "weight": _short(x).T @ _short(delta)},
+    )
+
+
 plant("single-precision", "all is computed in float32", lambda: _in_float32)
 plant(
     "half-precision",
@@ -213,4 +277,14 @@ plant(
     "one element of the largest gradient is off by 1e-11 in float64, by 1e-5 in float32",
     _one_element(float64=1e-11, float32=1e-5),
     MeanSquaredError,
+)
+plant(
+    "through-float16",
+    "gradients pass through float16 on the way",
+    alone(in_parameters(lambda path, array, *_: array.astype(np.float16).astype(array.dtype))),
+)
+plant(
+    "short-operands",
+    "the operands of products are rounded to the 11 digits of TF32",
+    in_rules(_short_operands),
 )

@@ -9,6 +9,7 @@ def test_conformance(check):
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from gradconform.capabilities import Capabilities
 from gradconform.conformance import implementations as known
 from gradconform.conformance.checks import CHECKS, Check
+from gradconform.conformance.diagnosis import diagnose
 from gradconform.conformance.engine import run
 from gradconform.conformance.examples import Example
 from gradconform.conformance.expected import (
@@ -31,12 +33,13 @@ from gradconform.conformance.expected import (
     require_known,
     unexpected_pass,
 )
-from gradconform.conformance.findings import Failure, finding_of
+from gradconform.conformance.findings import Failure, Origin, finding_of
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.judge import judge
 from gradconform.conformance.message import filled, finding_text
-from gradconform.conformance.plan import Networks, Plan, choose_dtypes, network_strategy
+from gradconform.conformance.plan import DrawnNetworks, Networks, Plan, choose_dtypes, network_strategy
 from gradconform.conformance.plugin import JUDGED, MAX_EXAMPLES
+from gradconform.conformance.shrinking import shrink
 from gradconform.conformance.situation import Situation
 from gradconform.conformance.strategies import DRAWS
 from gradconform.errors import GradconformError, InvalidInput
@@ -79,12 +82,14 @@ class Item:
     group: str
     implementation: Implementation
     dtype: str
-    networks: st.SearchStrategy[Network] | None = None
+    networks: DrawnNetworks | None = None
     max_examples: int = MAX_EXAMPLES
     seed: int = 0
     expected: tuple[Expected, ...] = ()
     counts: Counter[str] = field(default_factory=Counter)
     called: bool = False
+    examined: tuple[Example, str] | None = None
+    """The example that failed, with its text."""
 
     @property
     def plan(self) -> Plan:
@@ -129,7 +134,12 @@ class Item:
         return f"{self.implementation.title} {self.dtype}"
 
     def examine(self, example: Example, counts: Counter[str]) -> str | None:
-        """Judge the cases of an example and count; return the text of what failed, in the first that does."""
+        """Judge the cases of an example and count; return the text of what failed, made small, in the first that does.
+
+        Hypothesis asks for an example that failed once more: it gets the same answer.
+        """
+        if self.examined is not None and self.examined[0] == example:
+            return self.examined[1]
         for draw in example.draws:
             situation = Situation(example.case(draw, self.dtype))
             judgement = judge(self.implementation, situation, GROUPS[self.group])
@@ -137,8 +147,14 @@ class Item:
             if judgement.comparisons:
                 counts[self.title] += len(judgement.comparisons)
             if judgement.root is not None:
-                failure = Failure(self.implementation, self.dtype, situation, judgement, f"regime {draw.regime}")
-                return finding_text(finding_of(failure, "", []))
+                origin, plan = Origin(0, example, draw), self.plan
+                failure = Failure(
+                    self.implementation, self.dtype, situation, judgement, f"regime {draw.regime}", origin
+                )
+                failure = shrink(plan, failure, time.monotonic() + plan.shrink_seconds)
+                failure = replace(failure, diagnosis=diagnose(failure, plan))
+                self.examined = example, finding_text(finding_of(failure, "", []))
+                return self.examined[1]
         return None
 
 

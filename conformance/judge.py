@@ -45,14 +45,24 @@ class Judgement:
 
 
 def judge(
-    implementation: Implementation, situation: Situation, checks: Sequence[Check], *, relations: bool = True
+    implementation: Implementation,
+    situation: Situation,
+    checks: Sequence[Check],
+    *,
+    relations: bool = True,
+    until_failed: bool = False,
 ) -> Judgement:
-    """Return the judgement of `checks`, in their order. Relations need arrays of the right names and shapes."""
+    """Return the judgement of `checks`, in their order. Relations need arrays of the right names and shapes.
+
+    `until_failed`: the checks behind the first one that fails are left out.
+    """
     history = implementation.guard.history(situation.case.network)
     judgement = Judgement(relations=relations, history=history, kinks=dict(implementation.kinks))
     subject = Subject(implementation, situation)
     try:
         for check in checks:
+            if until_failed and judgement.failures:
+                break
             if check.relation and (not relations or any(_unusable(failure) for failure in judgement.failures)):
                 continue
             if check.relation:
@@ -89,15 +99,20 @@ def key_of(implementation: Implementation, network: Network, root: Comparison) -
     """Return what makes two failures the same bug: who, which check, which kind, which parameter of which layer."""
     if root.kind in UNSTEADY:
         return (implementation.name, "repeatable")
-    place, _, name = root.path.rpartition(".")
+    return (implementation.name, root.check, root.kind.name, subject_of(network, root))
+
+
+def subject_of(network: Network, comparison: Comparison) -> str:
+    """Return what was compared, without its place in the network: which parameter, or which layer's output or delta."""
+    place, _, name = comparison.path.rpartition(".")
     if place.isdecimal() and int(place) < len(network.layers):
-        name = f"{type(network.layers[int(place)]).__name__}.{name}"
-    elif root.check in {"outputs", "deltas"}:
-        index = int(root.path.split()[-1]) + (root.check == "deltas")
-        name = f"{root.check} {type(network.layers[index]).__name__}"
-    elif root.check in {"loss", "output-delta"}:
-        name = f"{root.check} {type(network.loss).__name__}"
-    return (implementation.name, root.check, root.kind.name, name)
+        return f"{type(network.layers[int(place)]).__name__}.{name}"
+    if comparison.check in {"outputs", "deltas"}:
+        index = int(comparison.path.split()[-1]) + (comparison.check == "deltas")
+        return f"{comparison.check} {type(network.layers[index]).__name__}"
+    if comparison.check in {"loss", "output-delta"}:
+        return f"{comparison.check} {type(network.loss).__name__}"
+    return name
 
 
 def _unusable(failure: Comparison) -> bool:

@@ -41,7 +41,7 @@ def views(case: Case, actual: Gradients[Any], evaluate: Evaluate, measured: dict
     """
     run = actual.captured if actual.captured is not None else actual
     seen: list[View] = []
-    shown = _shown(case, run)
+    shown = shown_steps(case, run)
     if shown.outputs or shown.deltas:
         seen.append(View("local", _against(run, partial(evaluate, shown=shown), measured), run))
     if run is not actual:
@@ -54,13 +54,13 @@ def views(case: Case, actual: Gradients[Any], evaluate: Evaluate, measured: dict
 
 def _against(run: Gradients[Any], evaluate: Evaluate, measured: dict[str, float]) -> Resolution:
     expected = evaluate()
-    given = _quantities(run)
+    given = quantities(run)
     # what can be compared: every array of the right shape and of floating-point numbers
-    bounds = _quantities(expected.gradients).items()
+    bounds = quantities(expected.gradients).items()
     arrays = {name: array for name, bound in bounds if (array := _usable(given.get(name), bound.shape)) is not None}
 
     def worst(expected: Expected) -> Array:
-        bounds = _quantities(expected.gradients)
+        bounds = quantities(expected.gradients)
         largest: Array = np.zeros(1)
         for name, array in arrays.items():
             found = ratios(bounds[name], array)
@@ -71,7 +71,7 @@ def _against(run: Gradients[Any], evaluate: Evaluate, measured: dict[str, float]
     return resolve(expected, lambda shares: evaluate(shares=shares), worst, measured)
 
 
-def _quantities(found: Gradients[Any]) -> dict[tuple[str, Any], Any]:
+def quantities(found: Gradients[Any]) -> dict[tuple[str, Any], Any]:
     """Return all that a run may give, by its kind and its key."""
     kinds: dict[str, Mapping[Any, Any]] = {
         "parameters": found.parameters,
@@ -82,7 +82,7 @@ def _quantities(found: Gradients[Any]) -> dict[tuple[str, Any], Any]:
     return {(kind, key): value for kind, mapping in kinds.items() for key, value in mapping.items()}
 
 
-def _shown(case: Case, run: Gradients[Any]) -> Gradients[Array]:
+def shown_steps(case: Case, run: Gradients[Any]) -> Gradients[Array]:
     """Return the outputs and deltas that can be gone on with.
 
     The probabilities under a cross entropy are none of them: many compute it, and its delta, from the logits.

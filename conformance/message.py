@@ -33,7 +33,7 @@ def finding_text(finding: Finding) -> str:
     def say(label: str, text: str) -> None:
         lines.extend(labelled(label, text))
 
-    say("smallest network", f"{finding.notation}, batch {finding.rows}, {finding.dtype}, {finding.numbers}")
+    say("smallest network", smallest_text(finding))
     if finding.actual is not None:
         place = f"[{', '.join(map(str, finding.index))}]" if finding.index else ""
         yours, expected = _told_apart(finding.actual, finding.expected)
@@ -58,14 +58,15 @@ def finding_text(finding: Finding) -> str:
         say("right", ", ".join(finding.right))
     if finding.agreeing or finding.disagreeing:
         say("votes", _votes(finding))
-    for fact in finding.facts:
-        say("known", fact)
-    if finding.likely:
-        say("likely", finding.likely)
-    if finding.mend:
-        say("mend", finding.mend)
-    if finding.evidence:
-        say("evidence", finding.evidence)
+    for label, text in (
+        *_circumstances(finding),
+        *(("known", fact) for fact in finding.facts),
+        ("likely", finding.likely),
+        ("mend", finding.mend),
+        ("evidence", finding.evidence),
+    ):
+        if text:
+            say(label, text)
     say("check", finding.key or finding.check)
     if again := finding.replay or finding.command:
         # not wrapped: a command is copied as one line
@@ -177,6 +178,7 @@ def verdict_text(result: Result) -> str:
         "failed": f"FAILED  {len(result.findings)} finding{'s' if len(result.findings) != 1 else ''}",
         "interrupted": "INTERRUPTED  what was compared so far agrees",
         "nothing compared": "NOTHING COMPARED  no implementation gave anything to compare",
+        "broken": "BROKEN  the checks miss planted faults, so that nothing they say can be trusted",
     }[result.verdict]
     return "\n".join(filled(f"{sentence}: {amount}"))
 
@@ -200,6 +202,17 @@ def _wrapped(text: str, first: str, rest: str, width: int | None = None) -> list
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def smallest_text(finding: Finding) -> str:
+    """Return the case of a finding in words."""
+    return f"{finding.notation}, batch {finding.rows}, {finding.dtype}, {finding.numbers}"
+
+
+def _circumstances(finding: Finding) -> list[tuple[str, str]]:
+    """Return where else the mistake shows, what it depends on and what does not matter, as far as that is known."""
+    known = {"also in": finding.also, "only where": finding.only_where, "does not matter": finding.does_not_matter}
+    return [(label, ", ".join(texts)) for label, texts in known.items() if texts]
 
 
 def _votes(finding: Finding) -> str:

@@ -14,6 +14,7 @@ from gradconform.conformance.checks import CHECKS, Check
 from gradconform.conformance.examples import Example
 from gradconform.conformance.expected import Expectations
 from gradconform.conformance.implementations import Implementation
+from gradconform.conformance.results import Finding
 from gradconform.conformance.strategies import declared_examples, templates
 from gradconform.dtypes import DTYPES
 from gradconform.errors import InvalidInput
@@ -35,9 +36,32 @@ Networks = Network | str | Iterable[Network | str] | st.SearchStrategy[Network]
 Progress = Callable[[int, int], None]
 
 
+@dataclass(frozen=True)
+class GivenNetworks:
+    """The only networks of a run, some with free widths."""
+
+    templates: tuple[Template, ...]
+
+    def strategy(self) -> st.SearchStrategy[Network]:
+        """Return the strategy that draws them."""
+        if not any(template.free for template in self.templates):
+            return st.sampled_from([template.network for template in self.templates])
+        return st.one_of(*map(templates, self.templates))
+
+    def fits(self, network: Network) -> bool:
+        """Return whether a network is one of them."""
+        return any(template.fits(network) for template in self.templates)
+
+
+DrawnNetworks = GivenNetworks | st.SearchStrategy[Network]
+
+
 @dataclass
 class Plan:
-    """What a run is to do. `notify` is called with each finding's first failing case, before it is shrunk.
+    """What a run is to do.
+
+    `notify` is called with a line for each finding's first failing case, before it is shrunk; `found` with each finding
+    as soon as it is small, before votes and counts are known. `max_findings`: the run ends when it has so many.
 
     `keep` is called with each such failure as well, and again when it has become smaller.
 
@@ -48,7 +72,7 @@ class Plan:
     implementations: Sequence[Implementation]
     max_examples: int = MAX_EXAMPLES
     seed: int = 0
-    networks: st.SearchStrategy[Network] | None = None
+    networks: DrawnNetworks | None = None
     dtypes: Sequence[str] | None = None
     checks: Sequence[Check] = field(default_factory=lambda: list(CHECKS.values()))
     affine: bool = False
@@ -56,17 +80,20 @@ class Plan:
     timeout: float | None = TIMEOUT
     max_memory: int | None = None
     max_time: float | None = None
+    max_findings: int | None = None
     shrink_seconds: float = SHRINK_SECONDS
     expected: Expectations = field(default_factory=Expectations)
     command: str = ""
     progress: Progress = lambda done, total: None
     notify: Callable[[str], None] = lambda line: None
     keep: Callable[[Failure], None] = lambda failure: None
+    found: Callable[[Finding], None] = lambda finding: None
 
     def examples(self) -> st.SearchStrategy[Example]:
         """Return the strategy of what all implementations declare, or any of them, where they share nothing."""
         shared = combined([entry.capabilities for entry in self.implementations])
-        return declared_examples(shared, self.networks)
+        networks = self.networks.strategy() if isinstance(self.networks, GivenNetworks) else self.networks
+        return declared_examples(shared, networks)
 
     def dtypes_of(self, implementation: Implementation) -> Sequence[str]:
         """Return the dtypes in which an implementation is checked."""
@@ -77,8 +104,8 @@ class Enough(Exception):
     """As many networks were judged as the plan wants."""
 
 
-def network_strategy(networks: Networks | None) -> st.SearchStrategy[Network] | None:
-    """Return a strategy of the given networks, in notation with `*` for a free width; None for what is declared."""
+def network_strategy(networks: Networks | None) -> DrawnNetworks | None:
+    """Return what draws the given networks, in notation with `*` for a free width; None for what is declared."""
     if networks is None or isinstance(networks, st.SearchStrategy):
         return networks
     if not isinstance(networks, Network | str | Iterable):
@@ -90,9 +117,7 @@ def network_strategy(networks: Networks | None) -> st.SearchStrategy[Network] | 
         if not isinstance(network, Network | str):
             raise InvalidInput(f"networks: expected networks or notation, got {network!r}")
     chosen = [parse_template(network) if isinstance(network, str) else Template("", network, ()) for network in several]
-    if not any(template.free for template in chosen):
-        return st.sampled_from([template.network for template in chosen])
-    return st.one_of(*map(templates, chosen))
+    return GivenNetworks(tuple(chosen))
 
 
 def choose_checks(only: Sequence[str], exclude: Sequence[str]) -> list[Check]:

@@ -1,13 +1,14 @@
 """How a fault is planted: the reference with one thing wrong, as an implementation like any other.
 
-Planted faults prove that the alarm rings: every one is caught by the suite in a test. Each tells what is wrong, and
-which losses expose it, so that a short run meets it.
+Planted faults prove that the alarm rings: every one is caught by the suite in a test. Each tells what is wrong, which
+networks expose it, so that a run of ordinary length meets it, and which names of its mistake are right.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -26,12 +27,21 @@ Found = Gradients[Array]
 
 @dataclass(frozen=True)
 class Fault:
-    """A planted fault: `make` returns a fresh faulty implementation, with state of its own where it keeps some."""
+    """A planted fault: `make` returns a fresh faulty implementation, with state of its own where it keeps some.
+
+    `losses`, or `networks` in notation, are where it is met, as its author would meet it; without either, all networks
+    are drawn. `symptoms` are the ids of the symptoms that name it rightly: its own id, and those of other mistakes that
+    compute the same. One that is `held_out` is no mistake that anybody has a name for: it has none, and the right
+    answer is that its cause is unknown.
+    """
 
     id: str
     sentence: str
     make: Callable[[], Compute]
     losses: tuple[type[Loss], ...] = ()
+    networks: str = ""
+    symptoms: tuple[str, ...] = ()
+    held_out: bool = False
 
     def implementation(self) -> Implementation:
         """Return a fresh instance of the fault as an implementation."""
@@ -39,10 +49,28 @@ class Fault:
 
 
 def planted(
-    faults: dict[str, Fault], identifier: str, sentence: str, make: Callable[[], Compute], *losses: type[Loss]
+    faults: dict[str, Fault],
+    identifier: str,
+    sentence: str,
+    make: Callable[[], Compute],
+    *losses: type[Loss],
+    networks: str = "",
+    symptoms: tuple[str, ...] = (),
+    held_out: bool = False,
 ) -> None:
-    """Add a fault to others."""
-    faults[identifier] = Fault(identifier, sentence, make, losses)
+    """Add a fault to others. `symptoms`: what names it rightly beside its own id."""
+    names = () if held_out else (identifier, *symptoms)
+    faults[identifier] = Fault(identifier, sentence, make, losses, networks, names, held_out)
+
+
+def alone(make: Callable[[], Compute]) -> Callable[[], Compute]:
+    """Return the fault as code written by hand has it: the gradients of the parameters are all that it gives."""
+
+    def fresh() -> Compute:
+        compute = make()
+        return lambda network, parameters, batch: dict(compute(network, parameters, batch).parameters)
+
+    return fresh
 
 
 def in_parameters(change: Callable[[str, Array, Parameters, Batch, Network], Array]) -> Callable[[], Compute]:
@@ -74,7 +102,7 @@ def in_delta(change: Callable[[Array, LossRecord, Batch, Array], Array]) -> Call
 
     def end(loss: LossRecord, k: Plain, z: Array, batch: Batch) -> tuple[Array, Array]:
         value, delta = cost(loss, k, z, batch)
-        return value, change(delta, loss, batch, z)
+        return value, np.asarray(change(delta, loss, batch, z), z.dtype)
 
     return in_rules(end=end)
 
@@ -99,6 +127,50 @@ def in_activations(change: Callable[[Record, Plain, Array, Array, Array], Array]
         return a, lambda delta: (change(layer, k, x, a, delta), {})
 
     return in_rules(rule)
+
+
+def in_layers(
+    change: Callable[
+        [int, Network, Array, Array, Mapping[str, Array], Pullback, Array], tuple[Array, dict[str, Array]]
+    ],
+) -> Callable[[], Compute]:
+    """Return a fault in the pullback of layers: `change(index, network, x, a, parameters, right, delta)`.
+
+    `index` is the layer's place, `right` the right pullback.
+    """
+
+    def compute(network: Network, parameters: Parameters, batch: Batch) -> Found:
+        places = iter(range(len(network.layers)))
+
+        def rule(layer: Record, k: Plain, x: Array, own: Mapping[str, Array]) -> tuple[Array, Pullback]:
+            a, right = layer_rule(layer, k, x, own)
+            index = next(places)
+            return a, lambda delta: change(index, network, x, a, own, right, delta)
+
+        return backpropagate(Plain(batch.inputs.dtype), network, parameters, batch, rule=rule)
+
+    return lambda: compute
+
+
+def slope_of(kind: type[Record], formula: Callable[[Any, Array, Array], Array]) -> Callable[[], Compute]:
+    """Return a fault in the derivative of one activation alone: `formula(layer, z, a)` stands for sigma'(z)."""
+
+    def change(layer: Record, k: Plain, z: Array, a: Array, delta: Array) -> Array:
+        if not isinstance(layer, kind):
+            return pulled(layer, k, z, delta)
+        return np.asarray(formula(layer, z, a) * delta, z.dtype)
+
+    return in_activations(change)
+
+
+def around(activation: str) -> str:
+    """Return the notation of networks of any width with one activation between two dense layers."""
+    return f"* -> Dense(*) -> {activation} -> Dense(*), MeanSquaredError"
+
+
+def sigmoid(z: Array) -> Array:
+    """Return 1 / (1 + exp(-z))."""
+    return np.asarray((1 + np.tanh(z / 2)) / 2)
 
 
 def pulled(layer: Record, k: Plain, z: Array, delta: Array) -> Array:

@@ -13,11 +13,11 @@ from gradconform.conformance.looks import View
 from gradconform.conformance.sharpness import Sharpness, measure
 from gradconform.network import Network
 
-Verdict = Literal["passed", "failed", "interrupted", "nothing compared"]
+Verdict = Literal["passed", "failed", "interrupted", "nothing compared", "broken"]
 Number = float | str
 """A number as JSON can hold it: what is not finite is spelled out."""
 
-EXIT_CODES: dict[Verdict, int] = {"passed": 0, "failed": 1, "interrupted": 2, "nothing compared": 5}
+EXIT_CODES: dict[Verdict, int] = {"passed": 0, "failed": 1, "interrupted": 2, "broken": 3, "nothing compared": 5}
 
 
 class Tally(msgspec.Struct):
@@ -137,6 +137,12 @@ class Finding(msgspec.Struct, kw_only=True):
     """On what the diagnosis rests."""
     facts: list[str] = []
     """What is known of the pattern of the error, whatever its cause."""
+    only_where: list[str] = []
+    """In which cases alone it fails, as far as that is sure."""
+    does_not_matter: list[str] = []
+    """What makes no difference to it."""
+    also: list[str] = []
+    """Where else the same mistake shows: other layers, losses or parameters."""
     detail: str = ""
     look: Look = "global"
     command: str = ""
@@ -155,6 +161,14 @@ class Pinned(msgspec.Struct, kw_only=True):
     unsupported: int = 0
 
 
+class Canaries(msgspec.Struct):
+    """The planted faults on which the checks of a run were proved: which were run, and what should have found them."""
+
+    planted: list[str]
+    missed: list[str] = []
+    """Those that were not found, each with the check that did not find it."""
+
+
 class Result(msgspec.Struct, kw_only=True):
     """The result of a run. `print(result)` is its message."""
 
@@ -168,6 +182,8 @@ class Result(msgspec.Struct, kw_only=True):
     findings: list[Finding]
     regimes: dict[str, Coverage] = {}
     """How often each regime, and each condition of a case, was met."""
+    canaries: Canaries | None = None
+    """On which planted faults the checks themselves were proved; None where the run says nothing that needs a proof."""
     notes: list[str] = []
     pinned: Pinned | None = None
 

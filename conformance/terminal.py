@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.text import Text
 
+from gradconform.conformance.message import finding_text, smallest_text
+from gradconform.conformance.results import Finding
 from gradconform.errors import InvalidInput
 
 COLOURS = {
     "PASSED": "bold green",
     "FAILED": "bold red",
+    "BROKEN": "bold red",
     "NOTHING COMPARED": "bold yellow",
     "INTERRUPTED": "bold yellow",
 }
@@ -43,16 +47,29 @@ def write(place: str, content: bytes) -> None:
         raise InvalidInput(f"{place}: cannot be written: {error.strerror}") from None
 
 
-class Progress:
-    """How far a run is: a bar on a terminal, a line now and then elsewhere."""
+class _Bar(Bar):
+    """A bar below the findings so far, which goes when the run ends: then they are told in full."""
 
-    def __init__(self) -> None:
+    findings: tuple[str, ...] = ()
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """Yield the last finding and the bar."""
+        if self.findings:
+            yield Text(self.findings[-1])
+        yield from super().get_renderables()
+
+
+class Progress:
+    """How far a run is: a bar on a terminal, a line now and then elsewhere. `what` is counted."""
+
+    def __init__(self, what: str = "networks compared") -> None:
+        self._what = what
         console = Console(stderr=True, highlight=False)
-        self._bar: Bar | None = None
+        self._bar: _Bar | None = None
         if console.is_terminal and console.is_interactive:
-            columns = (TextColumn("comparing"), BarColumn(), MofNCompleteColumn(), TextColumn("networks"))
-            self._bar = Bar(*columns, TimeElapsedColumn(), console=console, transient=True)
-            self._task = self._bar.add_task("networks", total=None)
+            columns = (BarColumn(), MofNCompleteColumn(), TextColumn(what))
+            self._bar = _Bar(*columns, TimeElapsedColumn(), console=console, transient=True)
+            self._task = self._bar.add_task(what, total=None)
         self._said = time.monotonic()
 
     def __enter__(self) -> Progress:
@@ -67,12 +84,20 @@ class Progress:
             self._bar.stop()
 
     def advance(self, done: int, total: int) -> None:
-        """Show that `done` of `total` networks are compared."""
+        """Show that `done` of `total` are done."""
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total)
         elif time.monotonic() - self._said > EVERY_SECONDS:
             self._said = time.monotonic()
-            self.tell(f"{done:,} of {total:,} networks compared")
+            self.tell(f"{done:,} of {total:,} {self._what}")
+
+    def found(self, finding: Finding) -> None:
+        """Show a finding as soon as it is small: on a terminal all of it, while the run goes on; else a line."""
+        if self._bar is not None:
+            self._bar.findings += (finding_text(finding),)
+        else:
+            likely = f"; likely {finding.likely}" if finding.likely else ""
+            self.tell(f"{finding.implementation}   {finding.sentence}: {smallest_text(finding)}{likely}")
 
     def tell(self, line: str) -> None:
         """Write one line between the progress."""

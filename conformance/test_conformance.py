@@ -2,7 +2,7 @@
 
     pytest --pyargs gradconform.conformance --gradconform-implementations torch,my_mlp.py:gradients
 
-Each item is a plain Hypothesis test, which shrinks and reports as Hypothesis does; `gradconform check` runs the same
+Each item is a plain Hypothesis test; what fails is made small and told as everywhere. `gradconform check` runs the same
 checks on the same strategies through the engine, and so do the items of `gradconform.conformance_tests`.
 """
 
@@ -43,7 +43,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     derandomize=True,
     database=None,
     deadline=None,
-    phases=[Phase.generate, Phase.shrink],
+    phases=[Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
     print_blob=False,
 )

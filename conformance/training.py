@@ -9,9 +9,9 @@ import numpy as np
 
 from gradconform.case import Array, Batch, Case, Gradients, Parameters
 from gradconform.conformance.data import read_data
-from gradconform.conformance.engine import Record
 from gradconform.conformance.examples import lay_out
 from gradconform.conformance.plan import Plan
+from gradconform.conformance.record import Record
 from gradconform.conformance.results import Result
 from gradconform.dtypes import dtype_of, finfo
 from gradconform.errors import InvalidInput

@@ -79,6 +79,7 @@ def test_a_complete_message(failed, wide):
         "  also wrong  0.bias",
         "  right  output 0, output 1, output 2, loss, output delta, delta 1, delta 0, 2.weight,",
         " " * 23 + "0.weight, input",
+        "  does not matter  the memory order",
         "  check  parameters WRONG Dense.bias",
         f"  again  {COMMAND}",
         "bias-mean  float64",

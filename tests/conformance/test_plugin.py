@@ -70,6 +70,7 @@ def test_a_failure_is_the_finding_without_frames(suite):
     done = suite(*pyargs("--gradconform-implementations", "candidate.py:bias_mean", "-k", "agreement"))
     assert done.returncode == 1
     assert "FAILED  candidate.py:bias_mean   0.bias is wrong: " in done.stdout
+    assert "  smallest network     1 -> Dense(1), MeanSquaredError, batch 2, float64, small integers\n" in done.stdout
     assert "  yours / expected     0.500000" in done.stdout
     assert "Traceback" not in done.stdout
     assert "gradconform/conformance" not in done.stdout

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from gradconform import Dense, SoftmaxCrossEntropy
 from gradconform.capabilities import Capabilities, Labels
 from gradconform.conformance import strategies
-from gradconform.conformance.engine import Record
 from gradconform.conformance.examples import Example, Layout
 from gradconform.conformance.guard import Guard
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.plan import CHUNK, Enough, Plan, draw_examples, network_strategy
+from gradconform.conformance.record import Record
 from gradconform.conformance.regimes import REGIMES
 from gradconform.conformance.strategies import declared_examples
 from gradconform.layers import ELU, GELU, Layer, LeakyReLU
@@ -322,5 +322,5 @@ def test_a_template_without_free_widths_is_one_network_and_one_with_many_may_rep
 
 def test_networks_with_free_widths_are_given_as_text():
     several = network_strategy(["* -> Dense(*), Huber", "3 -> Dense(2), MeanSquaredError"])
-    losses = {type(network.loss).__name__ for network in examples_of(several, 60)}
+    losses = {type(network.loss).__name__ for network in examples_of(several.strategy(), 60)}
     assert losses == {"Huber", "MeanSquaredError"}

@@ -114,7 +114,7 @@ def test_a_wrong_gradient_of_one_sample_names_the_sample(iris, row):
     first = int(np.flatnonzero((iris.batch.inputs == iris.batch.inputs[row]).all(axis=1))[0])
     (finding,) = train(iris, wrong_for(row, iris.batch), max_examples=2).findings
     assert (finding.check, finding.kind, finding.path) == ("parameters", "WRONG", "2.bias")
-    assert (finding.numbers, finding.rows, finding.failing_cases) == (f"step 0, sample {first}", 1, 2)
+    assert (finding.numbers, finding.rows, finding.failing_cases) == (f"step 0, sample {first}, made simpler", 1, 2)
     assert finding.case["batch"]["inputs"] == [iris.batch.inputs[row].tolist()]
 
 
@@ -124,7 +124,7 @@ def test_what_only_two_samples_together_show_names_both(iris):
         return replace(found, parameters={**found.parameters, "2.bias": found.parameters["2.bias"] / batch.rows})
 
     (finding,) = train(iris, compute, max_examples=2).findings
-    assert (finding.numbers, finding.rows) == ("step 0, samples 0 and 1", 2)
+    assert (finding.numbers, finding.rows) == ("step 0, samples 0 and 1, made simpler", 2)
 
 
 def test_what_only_the_whole_batch_shows_stays_whole(iris):
@@ -134,7 +134,7 @@ def test_what_only_the_whole_batch_shows_stays_whole(iris):
         return replace(found, parameters=wrong) if batch.rows == 60 else found
 
     (finding,) = train(iris, compute, max_examples=2).findings
-    assert (finding.numbers, finding.rows) == ("step 0", 60)
+    assert (finding.numbers, finding.rows) == ("step 0, made simpler", 60)
     assert finding.factor == pytest.approx(2)
 
 
@@ -145,7 +145,7 @@ def test_a_batch_of_one_sample_is_as_small_as_it_gets():
         return {path: 3 * array for path, array in gradients(*arguments).parameters.items()}
 
     (finding,) = train(training, compute, max_examples=1).findings
-    assert (finding.numbers, finding.rows) == ("step 0", 1)
+    assert (finding.numbers, finding.rows) == ("step 0, made simpler", 1)
 
 
 def test_a_training_that_diverges_ends_and_says_so():

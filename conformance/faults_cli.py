@@ -1,0 +1,57 @@
+"""`gradconform faults`: the alarm proved, on planted faults that it must find and correct code that it must spare."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from gradconform.errors import InvalidInput
+
+SEED, MAX_EXAMPLES = 1, 100
+"""As `gradconform.conformance.killing` has them, which is not imported for `--help`."""
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[FAULT]...")
+@click.option("--list", "list_them", is_flag=True, help="Write what the faults are instead, and run none.")
+@click.option("--seed", type=click.IntRange(0), default=SEED, show_default=True, help="What is drawn.")
+@click.option(
+    "--max-examples",
+    type=click.IntRange(1),
+    default=MAX_EXAMPLES,
+    show_default=True,
+    help="How many networks a fault may survive.",
+)
+@click.option("--markdown", is_flag=True, help="Write the matrix as a table of Markdown.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the machine-readable matrix here.")
+def faults(
+    names: tuple[str, ...], list_them: bool, seed: int, max_examples: int, markdown: bool, json_file: str | None
+) -> None:
+    """Run planted faults, each until it is found and named: which check finds which mistake, and how soon?
+
+    All of them, or each FAULT by its name. Where all are run, correct code is run as well: the reference and every
+    installed framework, in which nothing may be found. The exit code is 0 where every fault was caught, none was called
+    what it is not, and correct code raised no alarm; else 1.
+    """
+    from gradconform.conformance.faults import choose_faults
+    from gradconform.conformance.terminal import say
+
+    chosen = choose_faults(names)
+    if list_them:
+        width = max(len(fault.id) for fault in chosen)
+        say("\n".join(f"{fault.id:<{width}}  {fault.sentence}" for fault in chosen))
+        return
+    if json_file is not None and not Path(json_file).absolute().parent.is_dir():
+        raise InvalidInput(f"{json_file}: no such folder")
+    from gradconform.conformance.killing import kill_all
+    from gradconform.conformance.killing_report import killing_markdown, killing_text
+    from gradconform.conformance.terminal import Progress, write
+
+    with Progress("faults run") as progress:
+        killing = kill_all(chosen, max_examples=max_examples, seed=seed, correct=not names, progress=progress.advance)
+    say(killing_markdown(killing) if markdown else killing_text(killing))
+    if json_file is not None:
+        write(json_file, killing.to_json())
+    sys.exit(killing.exit_code)

@@ -1,0 +1,95 @@
+"""The kill matrix as a text of at most 100 columns, and as Markdown."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable
+
+from gradconform.conformance.killing import COLUMNS, Kill, Killing
+from gradconform.conformance.message import filled, labelled
+
+LETTERS = dict(zip(COLUMNS, string.ascii_lowercase, strict=False))
+"""One column a check."""
+SLOWEST = 3
+HEADINGS = ("fault", "fired", "found first as", "detected", "found", "named")
+
+
+def killing_text(killing: Killing) -> str:
+    """Return the matrix, one line a fault, and what it adds up to."""
+    width = max([len(kill.fault) for kill in killing.kills], default=0)
+    legend = ", ".join(f"{letter} {check}" for check, letter in LETTERS.items())
+    lines = [*filled(f"checks  {legend}"), ""]
+    fired, first, detected, found, named = HEADINGS[1:]
+    lines.append(f"{HEADINGS[0]:<{width}} {fired:<{len(COLUMNS)}} {first:<27} {detected:>8} {found:>6} {named}")
+    for kill in killing.kills:
+        times = f"{_seconds(kill.detected):>8} {_seconds(kill.found):>6}"
+        lines.append(f"{kill.fault:<{width}} {_marks(kill)} {_first(kill):<27} {times} {kill.named}".rstrip())
+    return "\n".join([*lines, "", totals_text(killing)])
+
+
+def totals_text(killing: Killing) -> str:
+    """Return how many faults were caught, named and misnamed, what was said of correct code, and how long it took."""
+    lines: list[str] = []
+    for label, text in _totals(killing):
+        lines += labelled(label, text)
+    verdict = "PASSED" if not killing.exit_code else "FAILED"
+    plural = "" if len(killing.kills) == 1 else "s"
+    what = f"{len(killing.kills)} fault{plural}, {killing.max_examples} networks each, seed {killing.seed}"
+    return "\n".join([*lines, *filled(f"{verdict}  {what}, {killing.seconds:.1f} s")])
+
+
+def killing_markdown(killing: Killing) -> str:
+    """Return the same as a table of Markdown, with what each fault is."""
+    legend = ", ".join(f"`{letter}` {check}" for check, letter in LETTERS.items())
+    rows = [("fault", "what is wrong", "fired", "found first as", "named")]
+    rows += [
+        (kill.fault, kill.sentence.replace("|", "\\|"), f"`{_marks(kill)}`", _first(kill), kill.named)
+        for kill in killing.kills
+    ]
+    table = [_row(rows[0]), _row("---" for _ in rows[0]), *map(_row, rows[1:])]
+    totals = [f"- {label}: {text}" for label, text in _totals(killing)]
+    return "\n".join([f"Checks: {legend}.", "", *table, "", *totals])
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _totals(killing: Killing) -> list[tuple[str, str]]:
+    kills = killing.kills
+    caught = [kill for kill in kills if kill.caught]
+    nameable = [kill for kill in kills if not kill.held_out]
+    held_out = [kill for kill in kills if kill.held_out]
+    right = sum(kill.named == "right" for kill in nameable)
+    survivors = f"; not caught: {', '.join(kill.fault for kill in killing.survivors)}" if killing.survivors else ""
+    totals = [("caught", f"{len(caught)} of {len(kills)}{survivors}")]
+    if nameable:
+        totals.append(("named rightly", f"{right} of {len(nameable)} ({right / len(nameable):.0%})"))
+    if held_out:
+        unknown = sum(kill.named == "unknown" for kill in held_out)
+        totals.append(("held out", f"{unknown} of {len(held_out)} are called unknown, which they are"))
+    wrong = ", ".join(f"{kill.fault} called {kill.finding.symptom}" for kill in killing.misnamed if kill.finding)
+    totals.append(("wrong names", f"{len(killing.misnamed)}{f': {wrong}' if wrong else ''}"))
+    if killing.correct:
+        told = ", ".join(f"{entry.name} ({entry.networks} networks)" for entry in killing.correct)
+        alarms = f": {'; '.join(killing.alarms)}" if killing.alarms else ""
+        totals.append(("false alarms", f"{len(killing.alarms)} in {told}{alarms}"))
+    if caught:
+        slowest = sorted(caught, key=lambda kill: -(kill.found or 0))[:SLOWEST]
+        said = ", ".join(f"{kill.fault} {_seconds(kill.found)} s" for kill in slowest)
+        detected = killing.median(lambda kill: kill.detected)
+        found = killing.median(lambda kill: kill.found)
+        totals.append(("median time", f"{detected:.2f} s to detect, {found:.2f} s to the finding; slowest {said}"))
+    return totals
+
+
+def _marks(kill: Kill) -> str:
+    return "".join(letter if check in kill.checks else "." for check, letter in LETTERS.items())
+
+
+def _first(kill: Kill) -> str:
+    return "" if kill.finding is None else f"{kill.finding.check} {kill.finding.kind}"
+
+
+def _seconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:.2f}"

@@ -1,0 +1,403 @@
+"""Mistakes in what is returned: whole gradients off by a constant that has a name, decayed, clipped or exchanged.
+
+Those with a number of their own, such as a factor of weight decay, are fitted to what a candidate gave in one case, and
+have to explain all the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gradconform.case import Array, Case, Gradients
+from gradconform.conformance.mistake import Mistake
+from gradconform.layers import Dense
+from gradconform.losses import MeanSquaredError
+from gradconform.reference.arithmetic import Value
+from gradconform.reference.layers import Arithmetic
+
+Finish = Callable[[Case, Gradients[Value], Arithmetic], Gradients[Value] | None]
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A factor by which gradients may be off, by the number of samples, of those that count, and of outputs."""
+
+    text: str
+    value: Callable[[Case], float]
+    any: tuple[str, str] | None = None
+    weight: tuple[str, str] | None = None
+    bias: tuple[str, str] | None = None
+    mend: str = ""
+    """For each of what may be scaled: the id of the mistake, and its sentence."""
+
+
+def _rows(case: Case) -> float:
+    return float(case.batch.rows)
+
+
+def _kept(case: Case) -> float:
+    ignored = getattr(case.network.loss, "ignore_index", None)
+    if not case.batch.labelled or ignored is None:
+        return _rows(case)
+    return float(np.count_nonzero(case.batch.targets != ignored))
+
+
+def _outputs(case: Case) -> float:
+    return float(case.network.widths[-1])
+
+
+PER_ROW = Constant("1/batch", lambda case: 1.0 if case.network.loss.averages else 1 / _rows(case))
+
+
+def _always(factor: float) -> Callable[[Case], float]:
+    return lambda case: factor
+
+
+def _unless_squares(factor: float) -> Callable[[Case], float]:
+    """Return a factor that has another name with the squared error, whose derivative has a 2 of its own."""
+    return lambda case: 1.0 if isinstance(case.network.loss, MeanSquaredError) else factor
+
+
+AVERAGED = "the delta is divided already, where the loss is a mean"
+
+CONSTANTS = (
+    Constant(
+        "batch",
+        _rows,
+        ("no-mean", "the gradients{where} are added up over the batch: the loss is a mean, divide by the batch"),
+        (
+            "weight-no-mean",
+            "the gradients of the weights{where} are not divided by the batch, where those of the biases are",
+        ),
+        (
+            "bias-no-mean",
+            "the gradients of the biases{where} are not divided by the batch, where those of the weights are",
+        ),
+        "/ len(x), once, for weights and biases alike",
+    ),
+    Constant(
+        "1/batch",
+        lambda case: 1 / _rows(case) if case.network.loss.averages else 1.0,
+        ("mean-twice", "the gradients{where} are divided by the batch twice: the loss is a mean already, divide once"),
+        mend="divide by len(x) once",
+    ),
+    Constant(
+        "1/batch",
+        lambda case: 1 / _rows(case),
+        None,
+        ("weight-mean", f"the gradients of the weights{{where}} are divided by the batch: leave that out ({AVERAGED})"),
+        ("bias-mean", f"the gradients of the biases{{where}} are averaged over the batch: add them up ({AVERAGED})"),
+        "dw = x.T @ delta and db = delta.sum(axis=0), without / len(x) and not delta.mean(axis=0)",
+    ),
+    Constant(
+        "2",
+        _unless_squares(2.0),
+        ("twice", "the gradients{where} are twice what they should be: a factor 2 too many, or added up twice"),
+        ("weight-twice", "the gradients of the weights{where} are twice what they should be"),
+        ("bias-twice", "the gradients of the biases{where} are twice what they should be"),
+        "the factor 2 once, or set the gradient to 0 before it is added up",
+    ),
+    Constant(
+        "1/2",
+        _unless_squares(0.5),
+        ("half", "the gradients{where} are half of what they should be: a factor 2 is missing, or of two paths one"),
+        ("weight-half", "the gradients of the weights{where} are half of what they should be"),
+        ("bias-half", "the gradients of the biases{where} are half of what they should be"),
+        "",
+    ),
+    Constant(
+        "-1",
+        lambda case: -1.0,
+        (
+            "minus-lost",
+            "the sign of the gradients{where} is wrong: dC/dw points uphill, the step of descent subtracts it",
+        ),
+        ("weight-minus", "the sign of the gradients of the weights{where} is wrong"),
+        ("bias-minus", "the sign of the gradients of the biases{where} is wrong"),
+        "return dw, and w -= rate * dw; not return -dw",
+    ),
+    Constant(
+        "0",
+        lambda case: 0.0,
+        ("zeros", "the gradients{where} are 0: they are never computed, or what is returned is the initial array"),
+        ("weight-missing", "the gradients of the weights{where} are 0: dC/dW = x^T delta is missing"),
+        ("bias-missing", "the gradients of the biases{where} are 0: add up the delta over the samples"),
+        "dw = x.T @ delta; db = delta.sum(axis=0)",
+    ),
+    Constant(
+        "outputs",
+        _outputs,
+        (
+            "mean-over-rows",
+            "the gradients{where} are too large by the number of outputs: this loss is averaged over them too",
+        ),
+        mend="delta = ... / y.size, not / len(x)",
+    ),
+    Constant(
+        "1/outputs",
+        lambda case: 1 / _outputs(case),
+        (
+            "mean-over-elements",
+            "the gradients{where} are divided by the number of outputs, which this loss is not averaged over",
+        ),
+        mend="delta = ... / len(x), not / y.size",
+    ),
+    Constant(
+        "batch x outputs",
+        lambda case: _rows(case) * _outputs(case),
+        ("no-mean", "the gradients{where} are added up over samples and outputs: the loss is their mean"),
+        mend="delta = ... / y.size",
+    ),
+    *(
+        Constant(
+            f"{2**power}",
+            _always(2.0**power),
+            ("loss-scale", f"a loss scale of {2**power} is not divided out of the gradients{{where}}"),
+            mend=f"gradients / {2**power} before they are returned",
+        )
+        for power in (7, 8, 9, 10, 11, 12, 13, 14, 15, 16)
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Position:
+    """Of which layers with parameters the gradients are, by their order."""
+
+    text: str
+    holds: Callable[[int, int], bool]
+    claims: int
+
+
+POSITIONS = (
+    Position("", lambda order, count: True, 0),
+    Position(" of the last layer", lambda order, count: order == count - 1, 2),
+    Position(" of the first layer", lambda order, count: order == 0, 2),
+    Position(" of all layers but the last", lambda order, count: order < count - 1, 2),
+    Position(" of all layers but the first", lambda order, count: order > 0, 2),
+)
+
+
+def _of_squares(factor: float) -> Callable[[Case], float]:
+    return lambda case: factor if isinstance(case.network.loss, MeanSquaredError) else 1.0
+
+
+def paths_of(case: Case, name: str, position: Position) -> list[str]:
+    """Return the parameters of a name, `any` for all, in layers of a position."""
+    dense = [index for index, layer in enumerate(case.network.layers) if isinstance(layer, Dense)]
+    chosen = {index for order, index in enumerate(dense) if position.holds(order, len(dense))}
+    return [
+        path
+        for path in case.network.parameters()
+        if int(path.partition(".")[0]) in chosen and (name == "any" or path.endswith(f".{name}"))
+    ]
+
+
+def changed(found: Gradients[Value], paths: Sequence[str], change: Callable[[str, Value], Value]) -> Gradients[Value]:
+    """Return gradients in which those of some parameters are changed."""
+    own = {path: change(path, value) if path in paths else value for path, value in found.parameters.items()}
+    return replace(found, parameters=own)
+
+
+def _multiplied(constant: Constant, name: str, position: Position) -> Finish:
+    def finish(case: Case, found: Gradients[Value], _k: Arithmetic) -> Gradients[Value] | None:
+        paths, factor = paths_of(case, name, position), constant.value(case)
+        return changed(found, paths, lambda path, value: value * factor) if paths and factor != 1 else None
+
+    return finish
+
+
+def _exchanged(case: Case, found: Gradients[Value], _k: Arithmetic) -> Gradients[Value] | None:
+    """Return the gradients of parameters of the same name and shape in the opposite order."""
+    alike: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for path, shape in case.network.parameters().items():
+        alike.setdefault((path.partition(".")[2], shape), []).append(path)
+    turned = {path: other for paths in alike.values() for path, other in zip(paths, reversed(paths), strict=True)}
+    return replace(found, parameters={path: found.parameters[other] for path, other in turned.items()})
+
+
+def table() -> Iterator[Mistake]:
+    """Yield all mistakes of this kind that have no number of their own."""
+    for constant in CONSTANTS:
+        for name in ("any", "weight", "bias"):
+            named = getattr(constant, name)
+            if named is None:
+                continue
+            identifier, likely = named
+            for position in POSITIONS:
+                yield Mistake(
+                    identifier,
+                    likely.replace("{where}", position.text),
+                    constant.mend,
+                    finish=_multiplied(constant, name, position),
+                    claims=1 + position.claims,
+                )
+    yield Mistake(
+        "sum-divides",
+        "the gradients are divided by the batch although the costs are not averaged: this reduction is no mean",
+        "delta = p - y for reduction sum, without / len(x)",
+        finish=_multiplied(PER_ROW, "any", POSITIONS[0]),
+        claims=2,
+    )
+    for identifier, likely, factor in (
+        ("twice-mse", "the gradients are twice what they should be: the squared error's factor 2 is there twice", 2.0),
+        ("half-mse", "the gradients are half of what they should be: (a - y)^2 has the derivative 2 (a - y)", 0.5),
+    ):
+        yield Mistake(
+            identifier,
+            likely,
+            "delta = 2 * (a - y) / y.size, the factor 2 once",
+            finish=_multiplied(Constant(f"{factor:g}", _of_squares(factor)), "any", POSITIONS[0]),
+            claims=2,
+        )
+    yield Mistake(
+        "exchanged",
+        "the gradients of layers of the same shape are exchanged: return each under its own path",
+        finish=_exchanged,
+    )
+
+
+# What has a number of its own.
+
+DIGITS = 3
+"""Of so many digits are the numbers that people write down."""
+
+
+def snapped(number: float, digits: int = DIGITS) -> float:
+    """Return a number as a person would have written it, with a few digits."""
+    return float(f"{number:.{digits - 1}e}") if np.isfinite(number) else number
+
+
+def fitted(case: Case, right: Mapping[str, Array], given: Mapping[str, Array]) -> Iterator[Mistake]:
+    """Yield the mistakes whose numbers are read off one case: what is right there, and what a candidate gave."""
+    if not right or any(path not in given or given[path].shape != right[path].shape for path in right):
+        return
+    yield from _decayed(case, right, given)
+    yield from _signed(case, right, given)
+    yield from _clipped(right, given)
+    yield from _constant(right, given)
+
+
+def _decayed(case: Case, right: Mapping[str, Array], given: Mapping[str, Array]) -> Iterator[Mistake]:
+    path = max((path for path in right if path.endswith("weight")), key=lambda path: right[path].size, default=None)
+    if path is None:
+        return
+    weight = case.parameters[path].astype(np.float64)
+    at = np.unravel_index(int(np.argmax(np.abs(weight))), weight.shape)
+    if weight[at] == 0:
+        return
+    rate = snapped(float((given[path][at] - right[path][at]) / weight[at]))
+    if not 0 < abs(rate) < 10:
+        return
+    for name, what in (("any", "all parameters"), ("weight", "the weights")):
+
+        def finish(case: Case, found: Gradients[Value], k: Arithmetic, name: str = name) -> Gradients[Value]:
+            paths = paths_of(case, name, POSITIONS[0])
+            return changed(found, paths, lambda path, value: value + k.lift(case.parameters[path]) * rate)
+
+        yield Mistake(
+            "l2-added",
+            f"a weight decay of {rate:g} is in the gradients of {what}: the loss has none, leave it out, or add it in "
+            "the update",
+            f"dw = x.T @ delta, not x.T @ delta + {rate:g} * w",
+            finish=finish,
+            claims=2,
+        )
+
+
+def _signed(case: Case, right: Mapping[str, Array], given: Mapping[str, Array]) -> Iterator[Mistake]:
+    path = max(right, key=lambda path: right[path].size)
+    at = np.unravel_index(int(np.argmax(np.abs(case.parameters[path]))), right[path].shape)
+    sign = float(np.sign(case.parameters[path][at]))
+    rate = snapped(float(given[path][at] - right[path][at]) * sign)
+    if not 0 < abs(rate) < 10:
+        return
+
+    def finish(case: Case, found: Gradients[Value], k: Arithmetic) -> Gradients[Value]:
+        return changed(
+            found, list(found.parameters), lambda path, value: value + k.lift(np.sign(case.parameters[path])) * rate
+        )
+
+    yield Mistake(
+        "l1-added",
+        f"{rate:g} times the sign of the parameters is in the gradients: the loss has no such penalty",
+        f"dw = x.T @ delta, not x.T @ delta + {rate:g} * np.sign(w)",
+        finish=finish,
+        claims=3,
+    )
+
+
+def _clipped(right: Mapping[str, Array], given: Mapping[str, Array]) -> Iterator[Mistake]:
+    limit = snapped(max(float(np.abs(array).max(initial=0)) for array in given.values()))
+    if not 0 < limit < max(float(np.abs(array).max(initial=0)) for array in right.values()):
+        limit = 0.0
+
+    def clip(_case: Case, found: Gradients[Value], _k: Arithmetic) -> Gradients[Value]:
+        # limiting is exact, and moves no value further than its error moves it
+        return changed(found, list(found.parameters), lambda path, value: limited(value, limit))
+
+    if limit:
+        yield Mistake(
+            "clipped",
+            f"gradients are clipped to [-{limit:g}, {limit:g}]: clip in the update, after they are returned",
+            f"return dw, not np.clip(dw, -{limit:g}, {limit:g})",
+            finish=clip,
+            claims=2,
+        )
+    norm = snapped(float(np.sqrt(sum(float((array.astype(np.float64) ** 2).sum()) for array in given.values()))))
+    for together in (True, False):
+        least = norm if together else snapped(max(float(np.linalg.norm(array)) for array in given.values()))
+        if not 0 < least < np.inf:
+            continue
+
+        def by_norm(
+            _case: Case, found: Gradients[Value], _k: Arithmetic, least: float = least, together: bool = together
+        ) -> Gradients[Value]:
+            squares = {path: (value * value).sum() for path, value in found.parameters.items()}
+            total = sum(squares.values())
+
+            def shrink(path: str, value: Value) -> Value:
+                square = total if together else squares[path]
+                size = float(np.asarray(getattr(square, "value", square))) ** 0.5
+                return value * (least / size) if size > least else value
+
+            return changed(found, list(found.parameters), shrink)
+
+        yield Mistake(
+            "clipped",
+            f"gradients are scaled down to a norm of {least:g}{'' if together else ' each'}: clip in the update, after "
+            "they are returned",
+            "return dw, not dw * min(1, limit / norm)",
+            finish=by_norm,
+            claims=2,
+        )
+
+
+def limited(value: Value, limit: float) -> Value:
+    """Return a value limited to +-limit, its bound unchanged."""
+    if isinstance(value, np.ndarray | np.generic):
+        return np.clip(value, -limit, limit)
+    return type(value)(np.clip(value.value, -limit, limit), value.error, value.m)
+
+
+def _constant(right: Mapping[str, Array], given: Mapping[str, Array]) -> Iterator[Mistake]:
+    for name, what in (("any", ""), ("weight", " of the weights"), ("bias", " of the biases")):
+        paths = [path for path in right if name == "any" or path.endswith(name)]
+        path = max(paths, key=lambda path: float(np.abs(right[path]).max(initial=0)), default=None)
+        if path is None:
+            continue
+        at = np.unravel_index(int(np.argmax(np.abs(right[path]))), right[path].shape)
+        factor = snapped(float(given[path][at] / right[path][at])) if right[path][at] else 0.0
+        # what has a name is in the table
+        if not 0 < abs(factor) < np.inf or factor in {1.0, -1.0, 2.0, 0.5} or factor in {2.0**n for n in range(7, 17)}:
+            continue
+        constant = Constant(f"{factor:g}", _always(factor))
+        yield Mistake(
+            "constant-factor",
+            f"the gradients{what} are {factor:g} times what they should be, whatever the batch and the network",
+            finish=_multiplied(constant, name, POSITIONS[0]),
+            claims=5,
+        )
