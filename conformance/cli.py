@@ -267,9 +267,9 @@ cli.add_command(init)
 cli.add_command(layer)
 cli.add_command(compare)
 cli.add_command(protocol)
+cli.add_command(faults)
 cli.add_command(replay)
 cli.add_command(show)
-cli.add_command(faults)
 
 
 def program() -> None:

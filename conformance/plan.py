@@ -86,8 +86,8 @@ class Plan:
     command: str = ""
     progress: Progress = lambda done, total: None
     notify: Callable[[str], None] = lambda line: None
-    keep: Callable[[Failure], None] = lambda failure: None
     found: Callable[[Finding], None] = lambda finding: None
+    keep: Callable[[Failure], None] = lambda failure: None
 
     def examples(self) -> st.SearchStrategy[Example]:
         """Return the strategy of what all implementations declare, or any of them, where they share nothing."""

@@ -167,10 +167,9 @@ class Record:
         failure = replace(failure, judgement=left)
         bug, new = self.bugs.add(failure)
         self.sightings[failure.implementation.name].failed(case, failure.numbers, bug.key_of(failure))
-        if new:
-            self.plan.keep(failure)
         if not new or bug not in self.bugs.told():
             return
+        self.plan.keep(failure)
         first = len(self.bugs.of(failure.implementation)) == 1
         when = "first failing case, being made smaller" if first else "another failure, to be made smaller in the end"
         self.plan.notify(f"{when}: {failure.headline}")
@@ -186,7 +185,7 @@ class Record:
             bug.failure = replace(bug.failure, diagnosis=diagnose(bug.failure, self.plan))
         finally:
             self._shrinking += time.monotonic() - started
-        self.plan.keep(bug.failure)
+            self.plan.keep(bug.failure)
         bug.settled = True
         self.plan.found(self._finding(bug))
 

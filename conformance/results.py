@@ -153,20 +153,20 @@ class Finding(msgspec.Struct, kw_only=True):
     case: dict[str, Any] = {}
 
 
-class Pinned(msgspec.Struct, kw_only=True):
-    """How many pinned cases were replayed before a run, and what came of them."""
-
-    cases: int
-    failing: int = 0
-    unsupported: int = 0
-
-
 class Canaries(msgspec.Struct):
     """The planted faults on which the checks of a run were proved: which were run, and what should have found them."""
 
     planted: list[str]
     missed: list[str] = []
     """Those that were not found, each with the check that did not find it."""
+
+
+class Pinned(msgspec.Struct, kw_only=True):
+    """How many pinned cases were replayed before a run, and what came of them."""
+
+    cases: int
+    failing: int = 0
+    unsupported: int = 0
 
 
 class Result(msgspec.Struct, kw_only=True):

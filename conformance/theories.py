@@ -141,6 +141,8 @@ def explained(theory: Theory, evidence: Evidence) -> Array:
     with np.errstate(all="ignore"):
         room = LEFT * np.where(np.isfinite(evidence.off), evidence.off, 0) + 100 * evidence.bound
         near = np.abs(evidence.given - predicted) <= room + ROUNDINGS * float(finfo(case.dtype).eps) * evidence.largest
+        # what is wrong is not explained by what gives the right result, however wide its bound is
+        near &= ~evidence.wrong | (np.abs(evidence.given - predicted) <= evidence.off / 2)
         near |= ~np.isfinite(evidence.given) & ~np.isfinite(predicted)
         near |= ~np.isfinite(evidence.bound) & ~evidence.wrong
         if near.all():
@@ -334,13 +336,16 @@ class Search:
 
     def _holds(self, theory: Theory) -> bool:
         """Return whether no case refutes a theory, and several that fail need it."""
-        needed = 0
-        for evidence in self.evidence:
+        failing = [entry for entry in self.evidence if entry.fails]
+        missing, left = min(SEVERAL, len(failing)), len(failing)
+        for evidence in failing:
             answer = asked(theory, evidence)
-            if answer is Answer.REFUTED:
+            left -= 1
+            missing -= answer is Answer.EXPLAINED
+            if answer is Answer.REFUTED or missing > left:
                 return False
-            needed += answer is Answer.EXPLAINED
-        return needed >= min(SEVERAL, sum(entry.fails for entry in self.evidence))
+        passing = [entry for entry in self.evidence if not entry.fails]
+        return all(asked(theory, evidence) is not Answer.REFUTED for evidence in passing)
 
 
 def _best(scored: Sequence[tuple[float | None, Theory]]) -> list[Theory]:
