@@ -73,6 +73,9 @@ class Found(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     mend: str = ""
     evidence: str = ""
     facts: list[str] = []
+    only_where: list[str] = []
+    does_not_matter: list[str] = []
+    also: list[str] = []
 
 
 AGAIN = (
@@ -86,6 +89,9 @@ AGAIN = (
     "mend",
     "evidence",
     "facts",
+    "only_where",
+    "does_not_matter",
+    "also",
 )
 """The fields of `Found` that rest on the whole run, or on what was installed there."""
 

@@ -102,6 +102,7 @@ def test_the_smaller_case_takes_its_place_under_the_same_id():
 
     plan.keep = keep
     finding = run(plan).findings[0]
+    keeper.complete([finding])
     own = [size for identity, size in sizes if identity == finding.id]
     assert len(own) == 2
     file = read_case(finding.file)

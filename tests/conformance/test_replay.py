@@ -29,13 +29,6 @@ from gradconform.dtypes import dtype_of
 from gradconform.errors import Unsupported
 from gradconform.reference.backpropagation import gradients as right
 
-NETWORKS = {
-    "relu-slope-negative": "3 -> Dense(4) -> ReLU -> Dense(2), Huber",
-    "relu-slope-double": "3 -> Dense(4) -> ReLU -> Dense(2), Huber",
-    "rounded-slope": "3 -> Dense(4) -> LeakyReLU -> Dense(2), Huber",
-    "softplus-threshold": "3 -> Dense(4) -> Softplus -> Dense(2), Huber",
-}
-"""Where a fault of one layer is met in a short run."""
 STATE = {
     "now-and-then": 100,
     "stale-parameters": 10,
@@ -61,8 +54,8 @@ def found(implementation, folder, drawn=None, **more):
 
 
 def drawn_for(fault):
-    if fault.id in NETWORKS:
-        return network_strategy(NETWORKS[fault.id])
+    if fault.networks:
+        return network_strategy(fault.networks)
     return networks(losses=st.one_of(*(LOSSES[loss] for loss in fault.losses))) if fault.losses else None
 
 
