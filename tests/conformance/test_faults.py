@@ -67,7 +67,12 @@ ROOTS = {
     "other-reduction": {("loss", "WRONG"), ("output-delta", "WRONG")},
     "probability-clip": {("deltas", "WRONG"), ("output-delta", "WRONG")},
     "unstable-softmax": {("outputs", "NONFINITE"), ("loss", "NONFINITE"), ("output-delta", "NONFINITE")},
-    "batch-maximum": {("outputs", "NONFINITE"), ("loss", "NONFINITE"), ("output-delta", "NONFINITE")},
+    # a row far below the maximum is 0/0; one that is only near underflow has lost its digits
+    "batch-maximum": {
+        (check, kind) for check in ("outputs", "loss", "output-delta") for kind in ("NONFINITE", "WRONG")
+    },
+    # of tied logits the first is the prediction, in whatever order the classes stand
+    "weights-of-prediction": {("output-delta", "WRONG"), ("class-permutation", "WRONG")},
     "tanh-by-division": {("outputs", "WRONG"), ("outputs", "NONFINITE")},
     "softplus-by-log": {("outputs", "WRONG"), ("outputs", "NONFINITE")},
     "softplus-threshold": {("outputs", "WRONG")},
@@ -121,7 +126,6 @@ ROOTS = {
             "huber-slope",
             "smoothing-over-others",
             "smoothing-on-ignored",
-            "weights-of-prediction",
             "delta-offset",
         ]
     },
