@@ -167,7 +167,7 @@ def naming(fault: Fault, finding: Finding | None) -> Naming:
         return "not caught"
     if not finding.symptom:
         return "unknown"
-    return "right" if set(finding.symptom.split(" + ")) <= set(fault.symptoms) else "WRONG NAME"
+    return "right" if fault.is_called(finding.symptom) else "WRONG NAME"
 
 
 def fired(fault: Fault, failure: Failure, finding: Finding) -> list[str]:

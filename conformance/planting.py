@@ -43,6 +43,10 @@ class Fault:
     symptoms: tuple[str, ...] = ()
     held_out: bool = False
 
+    def is_called(self, symptom: str) -> bool:
+        """Return whether a symptom is right: one of the alternatives that it leaves open names nothing else."""
+        return any(set(alternative.split(" + ")) <= set(self.symptoms) for alternative in symptom.split(" or "))
+
     def implementation(self) -> Implementation:
         """Return a fresh instance of the fault as an implementation."""
         return Implementation(self.id, self.make())

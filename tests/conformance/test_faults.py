@@ -67,7 +67,12 @@ ROOTS = {
     "other-reduction": {("loss", "WRONG"), ("output-delta", "WRONG")},
     "probability-clip": {("deltas", "WRONG"), ("output-delta", "WRONG")},
     "unstable-softmax": {("outputs", "NONFINITE"), ("loss", "NONFINITE"), ("output-delta", "NONFINITE")},
-    "batch-maximum": {("outputs", "NONFINITE"), ("loss", "NONFINITE"), ("output-delta", "NONFINITE")},
+    # a row far below the maximum is 0/0; one that is only near underflow has lost its digits
+    "batch-maximum": {
+        (check, kind) for check in ("outputs", "loss", "output-delta") for kind in ("NONFINITE", "WRONG")
+    },
+    # of tied logits the first is the prediction, in whatever order the classes stand
+    "weights-of-prediction": {("output-delta", "WRONG"), ("class-permutation", "WRONG")},
     "tanh-by-division": {("outputs", "WRONG"), ("outputs", "NONFINITE")},
     "softplus-by-log": {("outputs", "WRONG"), ("outputs", "NONFINITE")},
     "softplus-threshold": {("outputs", "WRONG")},
@@ -121,7 +126,6 @@ ROOTS = {
             "huber-slope",
             "smoothing-over-others",
             "smoothing-on-ignored",
-            "weights-of-prediction",
             "delta-offset",
         ]
     },
@@ -253,8 +257,7 @@ def test_every_fault_is_caught(surveyed, name):
 @pytest.mark.parametrize("name", FAULTS)
 def test_no_fault_is_called_what_it_is_not(surveyed, name):
     for finding in surveyed(name).findings:
-        named = finding.symptom
-        assert not named or set(named.split(" + ")) <= set(FAULTS[name].symptoms)
+        assert not finding.symptom or FAULTS[name].is_called(finding.symptom), finding.symptom
 
 
 @pytest.mark.parametrize("name", ROOTS)

@@ -92,6 +92,8 @@ def test_what_computes_right_gradients_survives():
         ("bias-mean", "right"),
         ("bias-missing", "WRONG NAME"),
         ("bias-mean + transposed", "WRONG NAME"),
+        ("bias-missing or bias-mean", "right"),
+        ("bias-missing or bias-mean + transposed", "WRONG NAME"),
     ],
 )
 def test_a_symptom_is_right_if_the_fault_has_all_of_it(met, symptom, expected):
