@@ -36,6 +36,8 @@ from gradconform.reference.precision import Precision, precision
 
 MOST = 3
 """So many mistakes at once are told apart."""
+PLAIN = 2
+"""A mistake that claims no more is looked for in all layers alike."""
 BEAM = 8
 """So many incomplete explanations are followed further."""
 SECONDS = 4.0
@@ -269,8 +271,9 @@ class Search:
         self._steps = list(self._singles())
         self._scored = [(self._score(theory), theory) for theory in self._steps]
         found = self._confirmed(theory for score, theory in self._scored if score is None)
-        if found:
+        if found and min(theory.claims for theory in found) <= PLAIN:
             return found
+        # made in some of the layers alone it may claim as little
         network = max((entry.case.network for entry in self.evidence), key=lambda network: len(network.layers))
         narrowed = [
             replace(theory, mistakes=(narrow,))
@@ -280,7 +283,7 @@ class Search:
         scored = [(self._score(theory), theory) for theory in narrowed]
         self._steps += narrowed
         self._scored += scored
-        return self._confirmed(theory for score, theory in scored if score is None)
+        return self._confirmed(theory for score, theory in self._scored if score is None)
 
     def several(self) -> list[Theory]:
         """Return the same of as few mistakes at once as it takes, where no single one does (`single`)."""
@@ -297,9 +300,27 @@ class Search:
             ]
             found = self._confirmed(theory for score, theory in longer if score is None)
             if found:
-                return found
+                simplest = {theory.symptom: theory for theory in map(self._simplified, found)}
+                fewest = min(len(theory.mistakes) for theory in simplest.values())
+                return [theory for theory in simplest.values() if len(theory.mistakes) == fewest]
             beam = _best(longer)
         return []
+
+    def _simplified(self, theory: Theory) -> Theory:
+        """Return a theory without the mistakes that it does not need, and with weaker ones where they will do."""
+        for mistake in theory.mistakes:
+            fewer = replace(theory, mistakes=tuple(other for other in theory.mistakes if other is not mistake))
+            if len(theory.mistakes) > 1 and self._holds(fewer):
+                return self._simplified(fewer)
+            for less in self._steps:
+                if less.mistakes[0].id in mistake.implies and less.fuse == theory.fuse:
+                    weaker = replace(
+                        theory,
+                        mistakes=tuple(less.mistakes[0] if other is mistake else other for other in theory.mistakes),
+                    )
+                    if self._score(weaker) is None and self._holds(weaker):
+                        return self._simplified(weaker)
+        return theory
 
     def _singles(self) -> Iterator[Theory]:
         """Yield every mistake on its own, also with softmax and cross entropy as one where that is another thing."""
