@@ -54,7 +54,8 @@ class Bug:
             return
         self.keys.append(key)
         place, own = key[-1].split()[-1], self.keys[0][-1].split()[-1]
-        if place not in {own, *self.failure.also}:
+        # weight and bias of a layer are told as what is also wrong
+        if place not in {own, *self.failure.also} and place.partition(".")[0] != own.partition(".")[0]:
             self.failure.also.append(place)
 
 

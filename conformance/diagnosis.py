@@ -126,7 +126,9 @@ def concluded(found: Sequence[Theory], evidence: Sequence[Evidence]) -> Diagnosi
     found = [theory for theory in found if theory.claims <= least + SLACK]
     if len(found) > ALTERNATIVES:
         return UNKNOWN
-    mends = dict.fromkeys(mistake.mend for theory in found for mistake in theory.mistakes if mistake.mend)
+    mends = dict.fromkeys(
+        "; and ".join(mistake.mend for mistake in theory.mistakes if mistake.mend) for theory in found
+    )
     failing = sum(entry.fails for entry in evidence)
     others = len(evidence) - failing
     right = f" and in {others} that {'does' if others == 1 else 'do'} not" if others else ""

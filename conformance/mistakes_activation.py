@@ -212,7 +212,7 @@ def table() -> Iterator[Mistake]:
         ),
         (
             "output-formula-at-z",
-            "the derivative's formula in terms of the output{where} is fed the pre-activation z: feed it a = sigma(z)",
+            "the derivative{where} is written in terms of its output a, and is given the pre-activation z: give it a",
             "a * (1 - a) or 1 - a**2 with a = sigma(z), not with z",
             sloped(lambda s: _of_output(s, s.x)),
             (Sigmoid, Tanh),

@@ -21,17 +21,19 @@ from gradconform.reference.layers import Arithmetic
 Finish = Callable[[Case, Gradients[Value], Arithmetic], Gradients[Value] | None]
 
 
+Named = tuple[str, str, str]
+
+
 @dataclass(frozen=True)
 class Constant:
     """A factor by which gradients may be off, by the number of samples, of those that count, and of outputs."""
 
     text: str
     value: Callable[[Case], float]
-    any: tuple[str, str] | None = None
-    weight: tuple[str, str] | None = None
-    bias: tuple[str, str] | None = None
-    mend: str = ""
-    """For each of what may be scaled: the id of the mistake, and its sentence."""
+    any: Named | None = None
+    weight: Named | None = None
+    bias: Named | None = None
+    """For each of what may be scaled: the id of the mistake, its sentence, and the line."""
 
 
 def _rows(case: Case) -> float:
@@ -63,102 +65,150 @@ def _unless_squares(factor: float) -> Callable[[Case], float]:
 
 AVERAGED = "the delta is divided already, where the loss is a mean"
 
+DELTA = "delta = (p - y) / len(x)"
+
 CONSTANTS = (
     Constant(
         "batch",
         _rows,
-        ("no-mean", "the gradients{where} are added up over the batch: the loss is a mean, divide by the batch"),
+        (
+            "no-mean",
+            "the gradients{where} are added up over the batch: the loss is a mean, divide by the batch",
+            f"{DELTA}, not delta = p - y",
+        ),
         (
             "weight-no-mean",
             "the gradients of the weights{where} are not divided by the batch, where those of the biases are",
+            f"dw = x.T @ delta and db = delta.sum(axis=0) from the same {DELTA}",
         ),
         (
             "bias-no-mean",
             "the gradients of the biases{where} are not divided by the batch, where those of the weights are",
+            f"dw = x.T @ delta and db = delta.sum(axis=0) from the same {DELTA}",
         ),
-        "/ len(x), once, for weights and biases alike",
     ),
     Constant(
         "1/batch",
         lambda case: 1 / _rows(case) if case.network.loss.averages else 1.0,
-        ("mean-twice", "the gradients{where} are divided by the batch twice: the loss is a mean already, divide once"),
-        mend="divide by len(x) once",
+        (
+            "mean-twice",
+            "the gradients{where} are divided by the batch twice: the loss is a mean already, divide once",
+            f"{DELTA}, and no other / len(x) or .mean() behind it",
+        ),
     ),
     Constant(
         "1/batch",
         lambda case: 1 / _rows(case),
         None,
-        ("weight-mean", f"the gradients of the weights{{where}} are divided by the batch: leave that out ({AVERAGED})"),
-        ("bias-mean", f"the gradients of the biases{{where}} are averaged over the batch: add them up ({AVERAGED})"),
-        "dw = x.T @ delta and db = delta.sum(axis=0), without / len(x) and not delta.mean(axis=0)",
+        (
+            "weight-mean",
+            f"the gradients of the weights{{where}} are divided by the batch: leave that out ({AVERAGED})",
+            "dw = x.T @ delta, not x.T @ delta / len(x)",
+        ),
+        (
+            "bias-mean",
+            f"the gradients of the biases{{where}} are averaged over the batch: add them up ({AVERAGED})",
+            "db = delta.sum(axis=0), not delta.mean(axis=0)",
+        ),
     ),
     Constant(
         "2",
         _unless_squares(2.0),
-        ("twice", "the gradients{where} are twice what they should be: a factor 2 too many, or added up twice"),
-        ("weight-twice", "the gradients of the weights{where} are twice what they should be"),
-        ("bias-twice", "the gradients of the biases{where} are twice what they should be"),
-        "the factor 2 once, or set the gradient to 0 before it is added up",
+        (
+            "twice",
+            "the gradients{where} are twice what they should be: a factor 2 too many, or added up twice",
+            "set the gradient to 0 before it is added up, and look for a factor 2",
+        ),
+        ("weight-twice", "the gradients of the weights{where} are twice what they should be", "look for a factor 2"),
+        ("bias-twice", "the gradients of the biases{where} are twice what they should be", "look for a factor 2"),
     ),
     Constant(
         "1/2",
         _unless_squares(0.5),
-        ("half", "the gradients{where} are half of what they should be: a factor 2 is missing, or of two paths one"),
-        ("weight-half", "the gradients of the weights{where} are half of what they should be"),
-        ("bias-half", "the gradients of the biases{where} are half of what they should be"),
-        "",
+        (
+            "half",
+            "the gradients{where} are half of what they should be: a factor 2 is missing, or of two paths one",
+            "look for a factor 1/2, and for a value that is used twice (+=, not =)",
+        ),
+        ("weight-half", "the gradients of the weights{where} are half of what they should be", "look for a factor 1/2"),
+        ("bias-half", "the gradients of the biases{where} are half of what they should be", "look for a factor 1/2"),
     ),
     Constant(
         "-1",
         lambda case: -1.0,
         (
             "minus-lost",
-            "the sign of the gradients{where} is wrong: dC/dw points uphill, the step of descent subtracts it",
+            "the sign of the gradients{where} is wrong: a gradient points uphill, the step of descent subtracts it",
+            "delta = p - y, not y - p; return dw, not -dw",
         ),
-        ("weight-minus", "the sign of the gradients of the weights{where} is wrong"),
-        ("bias-minus", "the sign of the gradients of the biases{where} is wrong"),
-        "return dw, and w -= rate * dw; not return -dw",
+        (
+            "weight-minus",
+            "the sign of the gradients of the weights{where} is wrong",
+            "dw = x.T @ delta, without a minus",
+        ),
+        (
+            "bias-minus",
+            "the sign of the gradients of the biases{where} is wrong",
+            "db = delta.sum(axis=0), without a minus",
+        ),
     ),
     Constant(
         "0",
         lambda case: 0.0,
-        ("zeros", "the gradients{where} are 0: they are never computed, or what is returned is the initial array"),
-        ("weight-missing", "the gradients of the weights{where} are 0: dC/dW = x^T delta is missing"),
-        ("bias-missing", "the gradients of the biases{where} are 0: add up the delta over the samples"),
-        "dw = x.T @ delta; db = delta.sum(axis=0)",
+        (
+            "zeros",
+            "the gradients{where} are 0: they are never computed, or the initial array is returned",
+            "dw = x.T @ delta, db = delta.sum(axis=0), where np.zeros_like(w) stands",
+        ),
+        (
+            "weight-missing",
+            "the gradients of the weights{where} are 0: dC/dW = x^T delta is missing",
+            "dw = x.T @ delta, not np.zeros_like(w)",
+        ),
+        (
+            "bias-missing",
+            "the gradients of the biases{where} are 0: add up the delta over the samples",
+            "db = delta.sum(axis=0), not np.zeros_like(b)",
+        ),
     ),
     Constant(
         "outputs",
         _outputs,
         (
             "mean-over-rows",
-            "the gradients{where} are too large by the number of outputs: this loss is averaged over them too",
+            "the gradients{where} are too large by the number of outputs: the loss is averaged over them too",
+            "delta = ... / y.size, not / len(x)",
         ),
-        mend="delta = ... / y.size, not / len(x)",
     ),
     Constant(
         "1/outputs",
         lambda case: 1 / _outputs(case),
         (
             "mean-over-elements",
-            "the gradients{where} are divided by the number of outputs, which this loss is not averaged over",
+            "the gradients{where} are divided by the number of outputs, which the loss is not averaged over",
+            "delta = ... / len(x), not / y.size",
         ),
-        mend="delta = ... / len(x), not / y.size",
     ),
     Constant(
         "batch x outputs",
         lambda case: _rows(case) * _outputs(case),
-        ("no-mean", "the gradients{where} are added up over samples and outputs: the loss is their mean"),
-        mend="delta = ... / y.size",
+        (
+            "no-mean",
+            "the gradients{where} are added up over samples and outputs: the loss is their mean",
+            "delta = ... / y.size",
+        ),
     ),
     *(
         Constant(
             f"{2**power}",
             _always(2.0**power),
-            ("loss-scale", f"a loss scale of {2**power} is not divided out of the gradients{{where}}"),
-            mend=f"gradients / {2**power} before they are returned",
+            (
+                "loss-scale",
+                f"a loss scale of {2**power} is not divided out of the gradients{{where}}",
+                f"gradients / {2**power} before they are returned",
+            ),
         )
-        for power in (7, 8, 9, 10, 11, 12, 13, 14, 15, 16)
+        for power in range(7, 17)
     ),
 )
 
@@ -226,12 +276,12 @@ def table() -> Iterator[Mistake]:
             named = getattr(constant, name)
             if named is None:
                 continue
-            identifier, likely = named
+            identifier, likely, mend = named
             for position in POSITIONS:
                 yield Mistake(
                     identifier,
                     likely.replace("{where}", position.text),
-                    constant.mend,
+                    mend,
                     finish=_multiplied(constant, name, position),
                     claims=1 + position.claims,
                 )

@@ -15,6 +15,7 @@ from gradconform.conformance.mistakes_scale import CONSTANTS
 
 FEW = 4
 """So many cases make a pattern."""
+NONE = "no mistake that is known gives these numbers, nor do two or three together, as far as they were tried"
 Named = tuple[str, str, str, str]
 
 TITLES: dict[str, Callable[[Any], str]] = {
@@ -67,7 +68,7 @@ def _which(failing: Sequence[Evidence]) -> str:
 
 def known(evidence: Sequence[Evidence], root: Comparison, comparisons: Sequence[Comparison]) -> tuple[str, ...]:
     """Return what is known of the pattern of an error that has no name."""
-    return (*_factors(evidence), *_places(evidence, root), *_sizes(evidence), *_relations(comparisons))
+    return (NONE, *_factors(evidence), *_places(evidence, root), *_sizes(evidence), *_relations(comparisons))
 
 
 def _factors(evidence: Sequence[Evidence]) -> Iterator[str]:
@@ -97,8 +98,10 @@ def _factors(evidence: Sequence[Evidence]) -> Iterator[str]:
                     said.setdefault(constant.text, []).append(TITLES[name[0]](name[1]))
                     break
     if said:
-        text = "; ".join(f"{', '.join(dict.fromkeys(names))} {constant} times" for constant, names in said.items())
-        yield f"{text} what is expected, in all of {len(failing)} cases that fail"
+        text = "; ".join(
+            f"{', '.join(dict.fromkeys(names))} = {constant} x expected" for constant, names in said.items()
+        )
+        yield f"{text}, in all of {len(failing)} cases that fail"
 
 
 def _places(evidence: Sequence[Evidence], root: Comparison) -> Iterator[str]:

@@ -54,6 +54,8 @@ LEFT = 1e-2
 """What a quick look may leave of an error that is explained: the bounds decide."""
 ROUNDINGS = 1e4
 """How many units of the largest element of an array a prediction without bounds may be off."""
+NOISE = 100.0
+"""So many units of the largest element of all may be left where terms cancel."""
 SEVERAL = 3
 """So many failing cases have to be explained, where there are so many."""
 SHARP = 1e-3
@@ -140,11 +142,15 @@ def explained(theory: Theory, evidence: Evidence) -> Array:
         return unexplained
     if predicted.shape != evidence.given.shape:
         return unexplained
+    eps = float(finfo(case.dtype).eps)
     with np.errstate(all="ignore"):
         room = LEFT * np.where(np.isfinite(evidence.off), evidence.off, 0) + 100 * evidence.bound
-        near = np.abs(evidence.given - predicted) <= room + ROUNDINGS * float(finfo(case.dtype).eps) * evidence.largest
+        far = np.abs(evidence.given - predicted)
+        near = far <= room + ROUNDINGS * eps * evidence.largest
         # what is wrong is not explained by what gives the right result, however wide its bound is
-        near &= ~evidence.wrong | (np.abs(evidence.given - predicted) <= evidence.off / 2)
+        near &= ~evidence.wrong | (far <= evidence.off / 2)
+        # what is left where large terms cancel is noise, which the bounds know
+        near |= np.maximum(far, evidence.off) <= NOISE * eps * evidence.largest.max(initial=0.0)
         near |= ~np.isfinite(evidence.given) & ~np.isfinite(predicted)
         near |= ~np.isfinite(evidence.bound) & ~evidence.wrong
         if near.all():
