@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,11 +18,13 @@ from gradconform.conformance import implementations as known
 from gradconform.conformance.casefile import AGAIN, CaseFile
 from gradconform.conformance.checks import CHECKS
 from gradconform.conformance.compare import Comparison, Kind
+from gradconform.conformance.diagnosis import diagnose
 from gradconform.conformance.findings import Failure, finding_of
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.judge import UNSTEADY, Judgement, judge
 from gradconform.conformance.message import filled, finding_text
-from gradconform.conformance.results import Finding
+from gradconform.conformance.plan import Plan, network_strategy
+from gradconform.conformance.results import Finding, spelled
 from gradconform.conformance.situation import Situation
 from gradconform.conformance.state import FOR_A_RUN, kept
 from gradconform.errors import CandidateFailed
@@ -122,13 +125,33 @@ def _failed(
         implementation, dtype, situation, judgement, found.numbers, id=file.id, replay=command, file=place
     )
     root, case = failure.root, file.case
+    as_recorded = outcome == "same" and _same_numbers(file, root)
+    if not as_recorded:
+        # what stands here now may be another mistake in the same place
+        plan = Plan([implementation], networks=network_strategy(case.network))
+        failure = replace(failure, diagnosis=diagnose(failure, plan))
     failure.evidence.append((root.factor, case.batch.rows, case.network.widths[-1]))
     # the votes on the recorded failure are known, and where a call failed there is nothing to vote on
     asked = known.installed() if witnesses and outcome == "different" and root.check != "call" else []
     finding = finding_of(failure, "", [witness for witness in asked if witness.name != implementation.name])
     if outcome == "same":
-        finding = msgspec.structs.replace(finding, **{name: getattr(found, name) for name in AGAIN})
+        names = AGAIN if as_recorded else STANDING
+        finding = msgspec.structs.replace(finding, **{name: getattr(found, name) for name in names})
     return Replayed(file, place, implementation.name, outcome, finding)
+
+
+STANDING = ("numbers", "agreeing", "disagreeing")
+"""What the run that found a case knows of it, whatever the implementation does now."""
+CLOSE = 1e-6
+"""In proportion to its size, so much may a wrong number differ on another machine."""
+
+
+def _same_numbers(file: CaseFile, root: Comparison) -> bool:
+    """Return whether the wrong element has the value that was recorded."""
+    recorded, now = file.found.actual, None if root.worst is None else spelled(root.worst.actual)
+    if isinstance(recorded, float) and isinstance(now, float):
+        return math.isclose(recorded, now, rel_tol=CLOSE)
+    return recorded == now
 
 
 def _attempts(file: CaseFile, make: Make, situation: Situation) -> Iterator[tuple[Implementation, Judgement]]:
