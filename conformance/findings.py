@@ -189,10 +189,29 @@ def place_of(root: Comparison, network: Network, comparisons: Sequence[Compariso
             return f"the backward pass of {layer(below + 1)}"
     if root.check == "parameters" and root.path.partition(".")[0].isdecimal():
         index = int(root.path.partition(".")[0])
-        if index <= last and delta(index) in right:
+        if index > last:
+            return ""
+        if delta(index) in right:
             return f"the backward pass of {layer(index)}: {delta(index)}, which it gets, is right"
-        if index <= last and own:
+        if own:
             return f"the backward pass of {layer(index)}"
+        if delta(index) not in wrong:
+            return _between(root.path, index, network, right)
+    return ""
+
+
+def _between(path: str, index: int, network: Network, right: set[str]) -> str:
+    """Return where an error enters, as far as the gradients of the parameters alone tell."""
+    layers = [int(name.partition(".")[0]) for name in network.parameters()]
+    beside = [name for name in network.parameters() if name.startswith(f"{index}.") and name != path]
+    if beside and set(beside) <= right:
+        return f"{path} itself: {' and '.join(beside)}, from the same delta, is right"
+    above = min((other for other in layers if other > index), default=None)
+    if above is None:
+        return "the last layer with parameters: the forward pass, the cost or the output delta"
+    own = {name for name in network.parameters() if name.startswith(f"{above}.")}
+    if own <= right:
+        return f"the delta between layers[{above}] and layers[{index}]: {' and '.join(sorted(own))} are right"
     return ""
 
 

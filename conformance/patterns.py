@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from gradconform.case import Array
-from gradconform.conformance.checks import CHECKS
 from gradconform.conformance.compare import Comparison
 from gradconform.conformance.fresh import Evidence
 from gradconform.conformance.mistakes_scale import CONSTANTS
@@ -150,15 +149,25 @@ def _sizes(evidence: Sequence[Evidence]) -> Iterator[str]:
         yield f"the errors are small: {np.median(shares):.0e} of the value at the median, {max(shares):.0e} at most"
 
 
+MEANINGS = {
+    "delta-rows": "the output delta of a sample does not add up to 0 over the classes, as p - y does",
+    "batch-permutation": "the place of a sample in the batch matters",
+    "class-permutation": "the place of an output unit matters",
+    "sum-of-samples": "the gradient of a batch is not that of its samples: something of the whole batch enters",
+    "sample-twice": "a sample that stands twice does not count twice, or changes the mean",
+    "cotangent-linearity": "the gradient is not linear in the upstream gradient",
+    "repeatable": "calls differ",
+    "stateless": "calls depend on each other",
+}
+"""What it means that a relation breaks, which takes no reference."""
+
+
 def _relations(comparisons: Sequence[Comparison]) -> Iterator[str]:
-    """Yield which relations break and which hold, which no reference is needed for."""
-    broken = list(
-        dict.fromkeys(c.check for c in comparisons if CHECKS[c.check].relation and not c.passed) if comparisons else ()
-    )
-    held = [
-        check
-        for check in dict.fromkeys(c.check for c in comparisons if c.check in CHECKS and CHECKS[c.check].relation)
-        if check not in broken
-    ]
-    if broken:
-        yield f"relations that break: {', '.join(broken)}" + (f"; that hold: {', '.join(held)}" if held else "")
+    """Yield which relations break, what that means, and which hold."""
+    related = [entry for entry in comparisons if entry.check in MEANINGS]
+    broken = list(dict.fromkeys(entry.check for entry in related if not entry.passed))
+    held = list(dict.fromkeys(entry.check for entry in related if entry.check not in broken))
+    for check in broken:
+        yield f"{check} breaks: {MEANINGS[check]}"
+    if broken and held:
+        yield f"{' and '.join(held)} hold{'s' if len(held) == 1 else ''}"
