@@ -125,7 +125,7 @@ def table() -> Iterator[Mistake]:
     """Yield all mistakes of this kind."""
     yield Mistake(
         "no-mean",
-        "the gradient is that of the sum of the costs: the loss is a mean, divide the output delta by the batch",
+        "the gradient is that of the sum of the costs: the loss is a mean, divide the output delta by the batch size",
         "delta = (p - y) / len(x), not delta = p - y",
         end=scaled(lambda e: averaged(e, float(e.rows))),
         claims=2,
@@ -177,14 +177,14 @@ def table() -> Iterator[Mistake]:
     )
     yield Mistake(
         "sum-divides",
-        "the gradient is divided by the batch although the costs are added up: reduction sum is no mean",
+        "the gradient is divided by the batch size although the costs are added up: reduction sum is no mean",
         "delta = p - y for reduction sum, without / len(x)",
         end=scaled(lambda e: 1 / e.rows if e.loss.reduction == "sum" else None),
         claims=2,
     )
     yield Mistake(
         "mean-twice",
-        "the delta is divided by the batch twice: the loss is a mean already, divide once",
+        "the delta is divided by the batch size twice: the loss is a mean already, divide once",
         "delta = (p - y) / len(x), and no other / len(x) behind it",
         end=scaled(lambda e: averaged(e, 1 / e.rows)),
         claims=2,
@@ -249,13 +249,13 @@ def table() -> Iterator[Mistake]:
     )
     yield Mistake(
         "none-averaged",
-        "the gradient is divided by the batch although the costs are not reduced: only the cotangent weights them",
+        "the gradient is divided by the batch size although the costs are not reduced: only the cotangent weights them",
         "delta = (p - y) * cotangent[:, None], without / len(x)",
         end=scaled(lambda e: 1 / e.rows if e.loss.reduction == "none" else None),
     )
     yield Mistake(
         "weights-not-normalised",
-        "the mean of the weighted costs is divided by the batch: divide by the sum of the weights of the labels",
+        "the mean of the weighted costs is divided by the batch size: divide by the sum of the weights of the labels",
         "delta / class_weights[labels].sum(), not / len(labels)",
         end=scaled(_unnormalised),
     )

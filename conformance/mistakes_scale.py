@@ -73,17 +73,17 @@ CONSTANTS = (
         _rows,
         (
             "no-mean",
-            "the gradients{where} are added up over the batch: the loss is a mean, divide by the batch",
+            "the gradients{where} are added up over the batch: the loss is a mean, divide by the batch size",
             f"{DELTA}, not delta = p - y",
         ),
         (
             "weight-no-mean",
-            "the gradients of the weights{where} are not divided by the batch, where those of the biases are",
+            "the gradients of the weights{where} are not divided by the batch size, where those of the biases are",
             f"dw = x.T @ delta and db = delta.sum(axis=0) from the same {DELTA}",
         ),
         (
             "bias-no-mean",
-            "the gradients of the biases{where} are not divided by the batch, where those of the weights are",
+            "the gradients of the biases{where} are not divided by the batch size, where those of the weights are",
             f"dw = x.T @ delta and db = delta.sum(axis=0) from the same {DELTA}",
         ),
     ),
@@ -92,7 +92,7 @@ CONSTANTS = (
         lambda case: 1 / _rows(case) if case.network.loss.averages else 1.0,
         (
             "mean-twice",
-            "the gradients{where} are divided by the batch twice: the loss is a mean already, divide once",
+            "the gradients{where} are divided by the batch size twice: the loss is a mean already, divide once",
             f"{DELTA}, and no other / len(x) or .mean() behind it",
         ),
     ),
@@ -102,7 +102,7 @@ CONSTANTS = (
         None,
         (
             "weight-mean",
-            f"the gradients of the weights{{where}} are divided by the batch: leave that out ({AVERAGED})",
+            f"the gradients of the weights{{where}} are divided by the batch size: leave that out ({AVERAGED})",
             "dw = x.T @ delta, not x.T @ delta / len(x)",
         ),
         (
@@ -287,7 +287,7 @@ def table() -> Iterator[Mistake]:
                 )
     yield Mistake(
         "sum-divides",
-        "the gradients are divided by the batch although the costs are not averaged: this reduction is no mean",
+        "the gradients are divided by the batch size although the costs are not averaged: this reduction is no mean",
         "delta = p - y for reduction sum, without / len(x)",
         finish=_multiplied(PER_ROW, "any", POSITIONS[0]),
         claims=2,
