@@ -90,12 +90,27 @@ class Bugs:
         other = self._explaining(bug.failure)
         if other is None:
             return False
+        self._join(bug, other)
+        return True
+
+    def _join(self, bug: Bug, other: Bug) -> None:
         self._all.remove(bug)
         other.cases += bug.cases
         for key in bug.keys:
             self._by_key[key] = other
             other.include(key)
-        return True
+
+    def unnamed(self, bug: Bug) -> bool:
+        """Make a bug part of an earlier one without a name, if what fails in that fails in its case too."""
+        failure = bug.failure
+        keys = {key_of(failure.implementation, failure.case.network, one) for one in failure.judgement.failures}
+        for other in self.of(failure.implementation):
+            if other is bug:
+                return False
+            if other.settled and not other.failure.diagnosis.symptom and other.keys[0] in keys:
+                self._join(bug, other)
+                return True
+        return False
 
     def told(self) -> list[Bug]:
         """Return the bugs that become findings: of each implementation the telling ones.

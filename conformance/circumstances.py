@@ -74,7 +74,7 @@ FACETS: dict[str, Callable[[Case], str]] = {
     ),
     "the depth": _either("several Dense layers", "one Dense layer", lambda case: len(_dense(case)) > 1),
     "the bias": _either("biases", "no biases", lambda case: any(layer.bias for layer in _dense(case))),
-    "square or oblong weights": _either("square weights", "no square weights", _square),
+    "whether weights are square": _either("square weights", "no square weights", _square),
     "the number of outputs": _either("one output", "several outputs", lambda case: case.network.widths[-1] == 1),
     "the memory order": _either(
         "arrays in C order",

@@ -120,7 +120,8 @@ def _values(failed: Comparison, results: list[Gradients[Any]]) -> str:
     place = f"[{', '.join(map(str, index))}]" if index else ""
     # as many digits as it takes to see that they differ
     digits = next((digits for digits in (6, 9, 12) if len({f"{value:.{digits}g}" for value in values}) > 1), 17)
-    return f"{failed.path}{place} was {', then '.join(f'{value:.{digits}g}' for value in values)}"
+    first, *rest = (f"{value:.{digits}g}" for value in values)
+    return f"{failed.path}{place} was {first} at first, and {', '.join(rest)} in calls in a row"
 
 
 def _other_values(case: Case) -> Case:

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 SECONDS = 2.0
 """How long several mistakes at once are looked for, where no single one explains what is wrong."""
+AND, OR = "; and ", "; or: "
+"""What stands between several mistakes, and between what cannot be told apart."""
+COUNTS = {2: "two", 3: "three"}
 ALTERNATIVES = 2
 """So many explanations that cannot be told apart are told."""
 SLACK = 1
@@ -62,6 +65,9 @@ class Diagnosis:
 
 
 UNKNOWN = Diagnosis()
+UNNAMED = Diagnosis(
+    likely="unknown: no mistake that has a name gives these numbers, nor do two or three that were tried"
+)
 
 
 def diagnose(failure: Failure, plan: Plan) -> Diagnosis:
@@ -88,7 +94,7 @@ def diagnose(failure: Failure, plan: Plan) -> Diagnosis:
         told = None if diagnosis.symptom else located(evidence)
     if diagnosis.symptom:
         return diagnosis
-    diagnosis = UNKNOWN if told is None else _named(*told)
+    diagnosis = UNNAMED if told is None else _named(*told)
     return replace(diagnosis, facts=known(evidence, failure.root, failure.judgement.comparisons))
 
 
@@ -126,18 +132,22 @@ def concluded(found: Sequence[Theory], evidence: Sequence[Evidence]) -> Diagnosi
     found = [theory for theory in found if theory.claims <= least + SLACK]
     if len(found) > ALTERNATIVES:
         return UNKNOWN
-    mends = dict.fromkeys(
-        "; and ".join(mistake.mend for mistake in theory.mistakes if mistake.mend) for theory in found
-    )
+    mends = dict.fromkeys(AND.join(one.mend for one in theory.mistakes if one.mend) for theory in found)
     failing = sum(entry.fails for entry in evidence)
     others = len(evidence) - failing
-    right = f" and in {others} that {'does' if others == 1 else 'do'} not" if others else ""
-    cases = f"{failing} case{'s' if failing != 1 else ''} that fail{'s' if failing == 1 else ''}{right}"
+    right = (
+        f" and {'the one' if others == 1 else f'all {others}'} that {'does' if others == 1 else 'do'} not"
+        if others
+        else ""
+    )
+    cases = f"all {failing} cases that fail{right}" if failing > 1 else f"the one case that fails{right}"
+    one = all(len(theory.mistakes) == 1 for theory in found)
+    what = "this mistake" if one else "these mistakes together"
     return Diagnosis(
         symptom=" or ".join(theory.symptom for theory in found),
-        likely="; or: ".join(said(theory, evidence[0]) for theory in found),
-        mend="; or: ".join(mends),
-        evidence=f"with this mistake the reference gives your numbers, within rounding, in {cases}",
+        likely=OR.join(said(theory, evidence[0]) for theory in found),
+        mend=OR.join(mends),
+        evidence=f"putting {what} into the reference reproduces your numbers, within rounding, in {cases}",
         theory=found[0],
     )
 
@@ -150,7 +160,10 @@ def said(theory: Theory, evidence: Evidence) -> str:
         about = [kind.__name__ for kind in kinds if kind in mistake.kinds]
         where = mistake.scope or (f" of {' and '.join(about)}" if about else "")
         sentences.append(mistake.likely.replace("{where}", where))
-    return "; and ".join(sentences)
+    if len(sentences) == 1:
+        return sentences[0]
+    numbered = AND.join(f"({number}) {sentence}" for number, sentence in enumerate(sentences, 1))
+    return f"{COUNTS[len(sentences)]} mistakes at once: {numbered}"
 
 
 def explains(diagnosis: Diagnosis, failure: Failure) -> bool:

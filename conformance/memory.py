@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
 
 from gradconform.case import Batch, Case, Gradients, Parameters
 from gradconform.conformance.examples import Draw
@@ -44,7 +41,7 @@ class Memory:
     id: str
     likely: str
     mend: str
-    make: Callable[[Sequence[Case]], Mistake | None]
+    make: Callable[[Sequence[Evidence]], Mistake | None]
 
 
 def remembered(implementation: Implementation, case: Case, *, own: bool) -> tuple[str, str, str, str] | None:
@@ -66,26 +63,26 @@ def remembered(implementation: Implementation, case: Case, *, own: bool) -> tupl
                 # what is left of the calls before the first one is not known
                 answers.append(Answer.REFUTED if entry.fails else Answer.CONSISTENT)
         if Answer.REFUTED not in answers and answers.count(Answer.EXPLAINED) >= 2:
-            cases = f"{len(failing)} of {len(found)} calls in turn"
+            cases = f"all of {len(found)} calls one after the other"
             return (
                 memory.id,
                 memory.likely,
                 memory.mend,
-                f"the reference with this memory gives your numbers in {cases}",
+                f"putting this memory into the reference reproduces your numbers in {cases}",
             )
     return None
 
 
-def _called(implementation: Implementation, case: Case, *, own: bool) -> Iterator[tuple[Evidence, list[Case]]]:
+def _called(implementation: Implementation, case: Case, *, own: bool) -> Iterator[tuple[Evidence, list[Evidence]]]:
     """Yield what an implementation gives in calls in turn, each with the cases of the calls before it."""
     fresh = list(networks_like(case.network, UNKNOWN_TO_IT)) if own else []
     for network in fresh or [case.network]:
         yield from _in_turn(implementation, case, network)
 
 
-def _in_turn(implementation: Implementation, case: Case, network: Network) -> Iterator[tuple[Evidence, list[Case]]]:
+def _in_turn(implementation: Implementation, case: Case, network: Network) -> Iterator[tuple[Evidence, list[Evidence]]]:
     single = implementation.capabilities.samples == "single"
-    earlier: list[Case] = []
+    earlier: list[Evidence] = []
     for number, rows in enumerate(ROWS):
         example = replace(example_of(case, 1 if single else rows), network=network)
         try:
@@ -97,20 +94,16 @@ def _in_turn(implementation: Implementation, case: Case, network: Network) -> It
         entry = evidence_of(implementation, Situation(made))
         if entry is not None:
             yield entry, list(earlier)
-        earlier.append(made)
-
-
-def _last(earlier: Sequence[Case], rows: int | None = None) -> Case | None:
-    return earlier[-1] if earlier and rows in {None, earlier[-1].batch.rows} else None
+            earlier.append(entry)
 
 
 def _given(
     change: Callable[[Case, Network, Parameters, Batch], Given | None], pick: int
 ) -> Callable[..., Mistake | None]:
-    def make(earlier: Sequence[Case]) -> Mistake | None:
+    def make(earlier: Sequence[Evidence]) -> Mistake | None:
         if not earlier:
             return None
-        old = earlier[pick]
+        old = earlier[pick].case
         return Mistake("", "", given=lambda network, parameters, batch: change(old, network, parameters, batch))
 
     return make
@@ -138,12 +131,12 @@ def _everything_old(old: Case, network: Network, _parameters: Parameters, batch:
     return (network, old.parameters, old.batch) if old.batch.rows == batch.rows else None
 
 
-def _incoming(first_only: bool) -> Callable[[Sequence[Case]], Mistake | None]:
+def _incoming(first_only: bool) -> Callable[[Sequence[Evidence]], Mistake | None]:
     """Return the gradients of weights with the incoming activations of the last call that was as large."""
 
-    def make(earlier: Sequence[Case]) -> Mistake | None:
+    def make(earlier: Sequence[Evidence]) -> Mistake | None:
         def step(s: Step) -> tuple[Value, dict[str, Value]] | None:
-            old = next((case for case in reversed(earlier) if case.batch.rows == s.x.shape[0]), None)
+            old = next((one.case for one in reversed(earlier) if one.case.batch.rows == s.x.shape[0]), None)
             if not isinstance(s.layer, Dense) or old is None or (first_only and s.index):
                 return None
             given = (
@@ -158,28 +151,28 @@ def _incoming(first_only: bool) -> Callable[[Sequence[Case]], Mistake | None]:
     return make
 
 
-def _added(share: float) -> Callable[[Sequence[Case]], Mistake | None]:
-    """Return gradients that add up: each call's to what was returned before, times a share."""
+def _added(share: float) -> Callable[[Sequence[Evidence]], Mistake | None]:
+    """Return gradients to which a share of what was returned by the call before is added."""
 
-    def make(earlier: Sequence[Case]) -> Mistake | None:
+    def make(earlier: Sequence[Evidence]) -> Mistake | None:
+        if not earlier:
+            return None
+        before = earlier[-1].actual.parameters
+
         def finish(_case: Case, found: Gradients[Value], k: Arithmetic) -> Gradients[Value]:
-            total: dict[str, Any] = dict.fromkeys(found.parameters, 0.0)
-            for old in earlier:
-                own = gradients(old.network, old.parameters, old.batch).parameters
-                total = {path: share * total[path] + own[path] for path in total}
-            summed = {path: value + k.lift(share * np.asarray(total[path])) for path, value in found.parameters.items()}
+            summed = {path: value + k.lift(before[path]) * share for path, value in found.parameters.items()}
             return replace(found, parameters=summed)
 
-        return Mistake("", "", finish=finish) if earlier else None
+        return Mistake("", "", finish=finish)
 
     return make
 
 
-def _first_of_its_size(old: Sequence[Case], rows: int) -> Case | None:
-    return next((case for case in old if case.batch.rows == rows), None)
+def _first_of_its_size(earlier: Sequence[Evidence], rows: int) -> Case | None:
+    return next((one.case for one in earlier if one.case.batch.rows == rows), None)
 
 
-def _cached(earlier: Sequence[Case]) -> Mistake | None:
+def _cached(earlier: Sequence[Evidence]) -> Mistake | None:
     """Return the result of the first call with a batch as large."""
 
     def given(network: Network, _parameters: Parameters, batch: Batch) -> Given | None:
@@ -189,11 +182,11 @@ def _cached(earlier: Sequence[Case]) -> Mistake | None:
     return Mistake("", "", given=given) if earlier else None
 
 
-def _divided_by_the_last(earlier: Sequence[Case]) -> Mistake | None:
+def _divided_by_the_last(earlier: Sequence[Evidence]) -> Mistake | None:
     """Return gradients that are divided by the size of the batch before."""
 
     def finish(case: Case, found: Gradients[Value], _k: Arithmetic) -> Gradients[Value] | None:
-        factor = case.batch.rows / earlier[-1].batch.rows
+        factor = case.batch.rows / earlier[-1].case.batch.rows
         if not case.network.loss.averages:
             return None
         return replace(found, parameters={path: value * factor for path, value in found.parameters.items()})
@@ -201,7 +194,7 @@ def _divided_by_the_last(earlier: Sequence[Case]) -> Mistake | None:
     return Mistake("", "", finish=finish) if earlier else None
 
 
-def _cold(earlier: Sequence[Case]) -> Mistake | None:
+def _cold(earlier: Sequence[Evidence]) -> Mistake | None:
     """Return zeros in the first call."""
 
     def finish(_case: Case, found: Gradients[Value], _k: Arithmetic) -> Gradients[Value]:
@@ -213,7 +206,7 @@ def _cold(earlier: Sequence[Case]) -> Mistake | None:
 MEMORIES = (
     Memory(
         "accumulates",
-        "gradients add up over the calls: each call returns the sum of its own and all before; set them to 0 first",
+        "gradients add up over the calls: each returns the sum of its own and all earlier ones; set them to 0 first",
         "dw = np.zeros_like(w) at the start of every call (zero_grad), not dw += ... into a kept array",
         _added(1.0),
     ),
@@ -237,7 +230,7 @@ MEMORIES = (
     ),
     Memory(
         "cold-start",
-        "the first call for a network returns zeros: something is made ready there, and not computed",
+        "the first call for a network returns zeros: it sets something up and does not compute",
         "return what is computed in the first call too",
         _cold,
     ),
@@ -285,7 +278,7 @@ MEMORIES = (
     ),
     Memory(
         "stale-shape",
-        "buffers are as large as the first batch was: of a larger one the samples behind that are left out",
+        "buffers have the size of the first batch: samples of a larger one beyond it are left out",
         "np.empty(x.shape) in every call, not a buffer of the first call's size",
         _given(_old_size, 0),
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from gradconform.conformance.compare import LOOKS, Look
 from gradconform.conformance.implementations import REFERENCE
@@ -24,51 +24,81 @@ def columns() -> int:
     return max(40, min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns))
 
 
+UNSTEADY = {"STATEFUL", "NONDETERMINISTIC"}
+"""Kinds of findings that hold one call against another, and not against the reference."""
+VOTED = {"WRONG", "NONFINITE"}
+"""Kinds on which others have something to say."""
+
+
 def finding_text(finding: Finding) -> str:
-    """Return the message of a finding: the first line alone tells who, where and how much."""
+    """Return the message of a finding: the first line alone tells who, where, how much and, if it is known, why."""
     # whole on any terminal: it is all that a summary shows
-    first, *rest = filled(f"FAILED  {finding.implementation}   {finding.sentence}", width=WIDEST)
+    why = f"; likely {finding.symptom}" if finding.symptom else ""
+    first, *rest = filled(f"FAILED  {finding.implementation}   {finding.sentence}{why}", width=WIDEST)
     lines = [first, *filled(" ".join(map(str.strip, rest)), "  ")]
-
-    def say(label: str, text: str) -> None:
-        lines.extend(labelled(label, text))
-
     # what to do comes first
-    for label, text in (("likely", finding.likely), ("mend", finding.mend), ("evidence", finding.evidence)):
-        if text:
-            say(label, text)
-    say("smallest network", smallest_text(finding))
-    if finding.actual is not None:
-        place = f"[{', '.join(map(str, finding.index))}]" if finding.index else ""
-        yours, expected = _told_apart(finding.actual, finding.expected)
-        numbers = f"yours {yours}     expected {expected}"
-        say("worst element", f"{finding.path}{place}     {numbers}")
-        say("error / bound", f"{_short(finding.error)} / {_short(finding.bound)}")
-    if finding.factor is not None:
-        # of what shows in other places too, the factor is known in this one
-        cases = "" if finding.also else f", in each of {finding.failing_cases} failing cases"
-        name = f" = {finding.factor_name}{cases}" if finding.factor_name else ""
-        say("yours / expected", f"{finding.factor:.6f}{name}")
-    if finding.look == "local":
-        say("expected is", "this step's exact result on the values that the implementation itself computed before it")
-    if finding.place:
-        say("enters in", finding.place)
-    if finding.detail and finding.detail not in finding.sentence:
-        say("detail", finding.detail)
-    others = [path for path in finding.wrong if path != finding.path]
-    if others:
-        say("also wrong", ", ".join(others))
-    if finding.right:
-        say("right", ", ".join(finding.right))
-    if finding.agreeing or finding.disagreeing:
-        say("votes", _votes(finding))
-    for label, text in (*_circumstances(finding), *(("known", fact) for fact in finding.facts)):
-        say(label, text)
-    say("check", finding.key or finding.check)
+    for label, text in (*_cause(finding), *_numbers(finding), *_surroundings(finding)):
+        lines.extend(labelled(label, text))
     if again := finding.replay or finding.command:
         # not wrapped: a command is copied as one line
         lines.append(f"  {'again':<{LABEL - 2}}{again}")
     return "\n".join(lines)
+
+
+def _cause(finding: Finding) -> Iterator[tuple[str, str]]:
+    """Yield what is probably wrong, the line that belongs there and the one that stands there."""
+    if finding.likely:
+        yield "likely", finding.likely
+    for mend in filter(None, finding.mend.split("; or: ")):
+        several = mend.split("; and ")
+        for number, one in enumerate(several, 1):
+            place = f" ({number})" if len(several) > 1 else ""
+            line, separator, wrong = one.partition(", not ")
+            yield f"write{place}", line
+            if separator:
+                yield f"not{place}", wrong
+    if finding.place:
+        yield "enters in", finding.place
+
+
+def _numbers(finding: Finding) -> Iterator[tuple[str, str]]:
+    """Yield the smallest case, its worst element, and by what factor it is off."""
+    if finding.factor is not None and finding.factor_name:
+        # of what shows in other places too, the factor is known in this one
+        cases = "" if finding.also else f", in each of {finding.failing_cases} failing cases"
+        yield "yours / expected", f"{finding.factor:.6f} = {finding.factor_name}{cases}"
+    yield "smallest network", smallest_text(finding)
+    if finding.actual is None:
+        return
+    place = f"{finding.path}[{', '.join(map(str, finding.index))}]" if finding.index else finding.path
+    yours, expected = _told_apart(finding.actual, finding.expected)
+    if finding.kind in UNSTEADY:
+        yield "worst element", f"{place}     now {yours}     in the first call {expected}"
+        return
+    yield "worst element", f"{place}     yours {yours}     expected {expected}"
+    yield "error / bound", f"{_short(finding.error)} / {_short(finding.bound)}"
+    if finding.look == "local":
+        yield "expected is", "this step's exact result on the values that you computed before it"
+
+
+def _surroundings(finding: Finding) -> Iterator[tuple[str, str]]:
+    """Yield what else is wrong, what is right, where it shows and on what the diagnosis rests."""
+    if finding.detail and finding.detail not in finding.sentence:
+        yield "detail", finding.detail
+    others = [path for path in finding.wrong if path != finding.path]
+    if others:
+        yield "also wrong", ", ".join(others)
+    if finding.right:
+        yield "right", ", ".join(finding.right)
+    if finding.kind in VOTED and (finding.agreeing or finding.disagreeing):
+        yield "votes", _votes(finding)
+    if " + " not in finding.symptom:  # of several mistakes, each shows elsewhere
+        yield from _circumstances(finding)
+    for fact in finding.facts:
+        yield "known", fact
+    if finding.evidence:
+        yield "evidence", finding.evidence
+    yield "check", finding.key or finding.check
 
 
 def result_text(result: Result) -> str:
@@ -208,7 +238,7 @@ def smallest_text(finding: Finding) -> str:
 
 def _circumstances(finding: Finding) -> list[tuple[str, str]]:
     """Return where else the mistake shows, what it depends on and what does not matter, as far as that is known."""
-    known = {"also in": finding.also, "only where": finding.only_where, "does not matter": finding.does_not_matter}
+    known = {"also in": finding.also, "only where": finding.only_where, "regardless of": finding.does_not_matter}
     return [(label, ", ".join(texts)) for label, texts in known.items() if texts]
 
 
@@ -232,12 +262,12 @@ def _told_apart(one: Number | None, other: Number | None) -> tuple[str, str]:
     """Return two numbers with as many digits as it takes to see that they differ."""
     if not isinstance(one, float) or not isinstance(other, float):
         return _number(one), _number(other)
-    digits = next((digits for digits in (6, 9, 12) if f"{one:.{digits}e}" != f"{other:.{digits}e}"), 16)
-    return f"{one:.{digits}e}", f"{other:.{digits}e}"
+    digits = next((digits for digits in (7, 10, 13) if f"{one:.{digits}g}" != f"{other:.{digits}g}"), 17)
+    return f"{one:.{digits}g}", f"{other:.{digits}g}"
 
 
 def _number(number: Number | None) -> str:
-    return f"{number:.6e}" if isinstance(number, float) else str(number)
+    return f"{number:.7g}" if isinstance(number, float) else str(number)
 
 
 def _short(number: Number | None) -> str:

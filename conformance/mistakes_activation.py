@@ -46,16 +46,6 @@ def pulled(delta: Callable[[Step], Value | None]) -> Callable[[Step], tuple[Valu
     return step
 
 
-def _of_output(s: Step, a: Value) -> Value | None:
-    """Return the derivative as a formula of the output, with `a` for the output."""
-    match s.layer:
-        case Sigmoid():
-            return a * (1 - a)
-        case Tanh():
-            return 1 - a * a
-    return None
-
-
 def _number(value: Value) -> np.ndarray[Any, Any]:
     return np.asarray(getattr(value, "value", value), np.float64)
 
@@ -98,11 +88,6 @@ def _output_plus_one(s: Step) -> Value | None:
 def _of_another_sample(s: Step) -> Value:
     p = s.output[np.roll(np.arange(s.output.shape[0]), 1)]
     return p * (s.delta - (p * s.delta).sum(axis=-1, keepdims=True))
-
-
-def _one_minus(s: Step) -> Value | None:
-    """Return 1 - a, of a derivative with one more factor."""
-    return 1 - s.output if isinstance(s.layer, Sigmoid | Tanh) else None
 
 
 def _replaced(change: Callable[[Record], Record | None]) -> Callable[[Step], tuple[Value, dict[str, Value]] | None]:
@@ -212,17 +197,31 @@ def table() -> Iterator[Mistake]:
         ),
         (
             "output-formula-at-z",
-            "the derivative{where} is written in terms of its output a, and is given the pre-activation z: give it a",
-            "a * (1 - a) or 1 - a**2 with a = sigma(z), not with z",
-            sloped(lambda s: _of_output(s, s.x)),
-            (Sigmoid, Tanh),
+            "the derivative of Tanh is written for its output a, and is given the pre-activation z",
+            "1 - a**2 with a = tanh(z), not 1 - z**2",
+            sloped(lambda s: 1 - s.x * s.x if isinstance(s.layer, Tanh) else None),
+            (Tanh,),
+        ),
+        (
+            "output-formula-at-z",
+            "the derivative of Sigmoid is written for its output a, and is given the pre-activation z",
+            "a * (1 - a) with a = sigmoid(z), not z * (1 - z)",
+            sloped(lambda s: s.x * (1 - s.x) if isinstance(s.layer, Sigmoid) else None),
+            (Sigmoid,),
         ),
         (
             "one-minus-output",
-            "the derivative{where} is 1 - a: a factor is missing (a (1 - a) for Sigmoid, (1 - a)(1 + a) for Tanh)",
-            "1 - a**2 (Tanh) or a * (1 - a) (Sigmoid), not 1 - a",
-            sloped(_one_minus),
-            (Sigmoid, Tanh),
+            "the derivative of Tanh is 1 - a: it is 1 - a**2",
+            "1 - a**2, not 1 - a",
+            sloped(lambda s: 1 - s.output if isinstance(s.layer, Tanh) else None),
+            (Tanh,),
+        ),
+        (
+            "one-minus-output",
+            "the derivative of Sigmoid is 1 - a: its factor a is missing",
+            "a * (1 - a), not 1 - a",
+            sloped(lambda s: 1 - s.output if isinstance(s.layer, Sigmoid) else None),
+            (Sigmoid,),
         ),
         (
             "other-derivative",
@@ -260,7 +259,7 @@ def table() -> Iterator[Mistake]:
             (),
         ),
         (
-            "mask-from-output",
+            "mask-inverted",
             "the derivative{where} is that of the other side of 0: the mask is the wrong way round",
             "np.where(z > 0, 1, slope), not np.where(z < 0, 1, slope)",
             sloped(lambda s: _slope(s.layer, s.k, -s.x) if isinstance(s.layer, ReLU | LeakyReLU | ELU) else None),
@@ -303,9 +302,16 @@ def table() -> Iterator[Mistake]:
         ),
         (
             "gelu-mixed",
-            "GELU goes forward in one form and backward in the other (erf and tanh): use one of them in both",
-            "the derivative of the same form: approximate='tanh' or erf, as in the forward pass",
-            _replaced(_other_gelu),
+            "GELU goes forward in its erf form and backward in its tanh form: use one of them in both",
+            "the derivative of 0.5 z (1 + erf(z / sqrt(2))), not that of the tanh form",
+            _replaced(lambda layer: GELU("tanh") if layer == GELU("none") else None),
+            (GELU,),
+        ),
+        (
+            "gelu-mixed",
+            "GELU goes forward in its tanh form and backward in its erf form: use one of them in both",
+            "the derivative of the tanh form (approximate='tanh'), not that of the erf form",
+            _replaced(lambda layer: GELU("none") if layer == GELU("tanh") else None),
             (GELU,),
         ),
         (
@@ -359,42 +365,42 @@ def table() -> Iterator[Mistake]:
         ),
         (
             "softmax-sign",
-            "the two terms of the softmax' Jacobian are added: the second one is subtracted",
+            "the two terms of the softmax's Jacobian are added: the second one is subtracted",
             "p * (d - (p * d).sum(axis=1, keepdims=True)), not d + ...",
             _softmax_pulled(lambda s: s.output * (s.delta + (s.output * s.delta).sum(axis=-1, keepdims=True))),
             (Softmax,),
         ),
         (
             "softmax-misaligned",
-            "the softmax' Jacobian is that of another sample: take the probabilities of the same row",
+            "the softmax's Jacobian is that of another sample: take the probabilities of the same row",
             "p[i] with d[i]",
             _softmax_pulled(_of_another_sample),
             (Softmax,),
         ),
         (
             "softmax-diagonal",
-            "of the softmax' Jacobian the diagonal p (1 - p) alone is used: the terms -p_i p_j are missing",
+            "of the softmax's Jacobian the diagonal p (1 - p) alone is used: the terms -p_i p_j are missing",
             "p * (d - (p * d).sum(axis=1, keepdims=True)), not p * (1 - p) * d",
             _softmax_pulled(lambda s: s.output * (1 - s.output) * s.delta),
             (Softmax,),
         ),
         (
             "softmax-missing",
-            "the softmax' Jacobian is left out in the backward pass: the delta is handed on as it is",
+            "the softmax's Jacobian is left out in the backward pass: the delta is handed on as it is",
             "p * (d - (p * d).sum(axis=1, keepdims=True)), not d",
             _softmax_pulled(lambda s: s.delta),
             (Softmax,),
         ),
         (
             "softmax-twice",
-            "the softmax' Jacobian is applied twice: once is enough",
+            "the softmax's Jacobian is applied twice: once is enough",
             "p * (d - (p * d).sum(axis=1, keepdims=True)), once",
             _softmax_pulled(lambda s: s.pullback(s.right[0])[0]),
             (Softmax,),
         ),
         (
             "softmax-mean",
-            "in the softmax' backward pass sum of d stands where sum of p d belongs",
+            "in the softmax's backward pass sum of d stands where sum of p d belongs",
             "p * (d - (p * d).sum(axis=1, keepdims=True)), not p * (d - d.sum(...))",
             _softmax_pulled(lambda s: s.output * (s.delta - s.delta.sum(axis=-1, keepdims=True))),
             (Softmax,),
@@ -405,9 +411,9 @@ def table() -> Iterator[Mistake]:
     for value in KINKS:
         yield Mistake(
             "kink-derivative",
-            f"the derivative{{where}} at exactly 0 is {value:g}, which no convention has: it lies between the "
-            "one-sided derivatives",
-            "np.where(z > 0, 1, 0): one of the two at 0",
+            f"the derivative{{where}} at exactly 0 is {value:g}: any value between the one-sided derivatives is right, "
+            "and this one lies outside",
+            "np.where(z > 0, 1, slope), with one of the two at 0",
             step=_at_kink(value),
             kinds=(ReLU, LeakyReLU),
         )
@@ -443,7 +449,7 @@ def _others() -> Iterator[Mistake]:
             for slope, more in ((_slope, 0), (_slope_of_output, 1)):
                 yield Mistake(
                     "other-forward",
-                    f"the forward pass computes {that} where the network says {this}, whose derivative is right",
+                    f"the forward pass computes {that} where the network says {this}; the backward pass is {this}'s",
                     f"a = {this.lower()}(z), not {that.lower()}(z)",
                     forward=_forward_alone(change, slope),
                     kinds=(type(own),),

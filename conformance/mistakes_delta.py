@@ -78,7 +78,7 @@ def _times_slope(e: End) -> Value | None:
 
 
 def _diagonal(e: End) -> Value | None:
-    """Return -y / p times p (1 - p): of the softmax' Jacobian the diagonal alone."""
+    """Return -y / p times p (1 - p): of the softmax's Jacobian the diagonal alone."""
     if not plain_classes(e):
         return None
     return -(labels_of(e) * (1 - e.k.softmax(e.z)[0]) * weights_of(e))
@@ -166,7 +166,7 @@ def table() -> Iterator[Mistake]:
         )
         yield Mistake(
             "label-shift",
-            f"the labels are off by one in the delta: label {how} is used where label belongs; the cost is right",
+            f"the labels are off by one in the delta: label {how} is used where label belongs",
             f"p[rows, labels] -= 1, not p[rows, labels {how}]",
             end=delta_of(_shifted(by)),
         )
@@ -213,14 +213,14 @@ def table() -> Iterator[Mistake]:
         ),
         (
             "softmax-diagonal",
-            "of the softmax' Jacobian the diagonal p (1 - p) alone is used: the terms -p_i p_j are missing",
+            "of the softmax's Jacobian the diagonal p (1 - p) alone is used: the terms -p_i p_j are missing",
             "delta = p - y, or p * (d - (p * d).sum(axis=1, keepdims=True)), not p * (1 - p) * d",
             _diagonal,
             CLASSES,
         ),
         (
             "mistakes-only",
-            "samples that are classified rightly give no gradient: p - y is not 0 there",
+            "samples that are classified correctly give no gradient: p - y is not 0 there",
             "delta = p - y for every sample, not where p.argmax(axis=1) != labels",
             _mistakes_only,
             (SoftmaxCrossEntropy,),
@@ -269,14 +269,14 @@ def table() -> Iterator[Mistake]:
         ),
         (
             "zero-logit-zero",
-            "the gradient is 0 where the logit is exactly 0: a comparison with 0 leaves the case out",
+            "the gradient is 0 where the logit is exactly 0: neither branch (z > 0, z < 0) includes 0",
             "np.where(z >= 0, ..., ...), so that 0 is in one of the branches",
             _zero_where_zero,
             (SigmoidCrossEntropy, SoftmaxCrossEntropy),
         ),
         (
             "huber-abs",
-            "outliers are told without the absolute value: the gradient is 0 below -delta, where it is -delta",
+            "outliers are recognised by r > delta without abs: below -delta the gradient is 0 instead of -delta",
             "np.clip(r, -delta, delta), or np.abs(r) <= delta, not r <= delta",
             _huber_one_sided,
             (Huber,),

@@ -35,7 +35,7 @@ def _weight(gradient: Callable[[Step], Value | None]) -> Callable[[Step], Pulled
 
 
 def _bias(gradient: Callable[[Step], Value | None]) -> Callable[[Step], Pulled | None]:
-    """Return a change of the bias' gradient."""
+    """Return a change of the bias's gradient."""
 
     def change(s: Step) -> Pulled | None:
         value = gradient(s)
@@ -106,7 +106,7 @@ def _stepped(rate: float) -> Callable[[Step], Value | None]:
 
 
 def _no_bias(layer: Record, k: Arithmetic, x: Value, parameters: Any) -> tuple[Value, Pullback] | None:
-    """Return a dense layer that forgets its bias in the forward pass, and keeps the bias' gradient."""
+    """Return a dense layer that forgets its bias in the forward pass, and keeps the bias's gradient."""
     if not isinstance(layer, Dense) or not layer.bias:
         return None
     without = msgspec.structs.replace(layer, bias=False)
@@ -120,37 +120,37 @@ def table() -> Iterator[Mistake]:
     rows: list[tuple[str, str, str, Callable[[Step], Pulled | None]]] = [
         (
             "transposed",
-            "the gradient of a weight is transposed, which fits where it is square: it is x^T delta, (in, out)",
+            "the gradient of a weight is transposed (the shapes fit where it is square): it is x^T delta, (in, out)",
             "dw = x.T @ delta, not delta.T @ x",
             _weight(lambda s: s.right[1]["weight"].mT if s.square else None),
         ),
         (
             "weight-not-transposed",
-            "the delta is propagated through W instead of its transpose, which fits where W is square",
+            "the delta is propagated through W instead of its transpose (the shapes fit only where W is square)",
             "delta_below = delta @ w.T, not delta @ w",
             _propagated(lambda s: s.delta @ s.parameters["weight"] if s.square else None),
         ),
         (
-            "weight-missing",
+            "delta-without-weight",
             "the delta is handed down without the weight: it is delta times W^T",
             "delta_below = delta @ w.T, not delta",
             _propagated(lambda s: s.delta if s.square else None),
         ),
         (
             "wrong-activation",
-            "the gradient of a weight takes the layer's own output: it takes the incoming activation",
+            "the gradient of a weight is made with the layer's own output: use the incoming activation",
             "dw = x.T @ delta with the layer's input x, not its output",
             _weight(lambda s: s.output.mT @ s.delta if s.square else None),
         ),
         (
             "pre-activation-used",
-            "the gradient of a weight takes the pre-activation z below it: it takes the activation a = sigma(z)",
+            "the gradient of a weight is made with the pre-activation z below it: use the activation a = sigma(z)",
             "dw = a.T @ delta, not z.T @ delta",
             _weight(lambda s: None if (z := _before(s)) is None else z.mT @ s.delta),
         ),
         (
             "network-input-used",
-            "the gradient of a later weight takes the network's input: it takes the layer's incoming activation",
+            "the gradient of a later weight is made with the network's input: use the layer's incoming activation",
             "dw = a.T @ delta, not x.T @ delta",
             _weight(lambda s: s.earlier[0].mT @ s.delta if s.index else None),
         ),
@@ -198,14 +198,14 @@ def table() -> Iterator[Mistake]:
         ),
         (
             "last-input-dropped",
-            "the weights of the last incoming activation get no gradient: range(n) instead of range(n - 1)",
-            "dw = x.T @ delta, for all rows of w",
+            "the weights of the last incoming activation get no gradient: a loop ends one too early",
+            "range(n), not range(n - 1)",
             _weight(lambda s: s.right[1]["weight"] * s.k.lift(_all_but_last(s.x.shape[-1])[:, None])),
         ),
         (
             "last-unit-dropped",
-            "the weights and the bias of the last unit get no gradient: range(n) instead of range(n - 1)",
-            "dw = x.T @ delta, for all columns of w",
+            "the weights and the bias of the last unit get no gradient: a loop ends one too early",
+            "range(n), not range(n - 1)",
             _dense(_last_unit_dropped),
         ),
         (
@@ -216,7 +216,7 @@ def table() -> Iterator[Mistake]:
         ),
         (
             "bias-axis",
-            "the gradient of a bias adds up the units instead of the samples, which fits where both are as many",
+            "the gradient of a bias adds up the units instead of the samples (the shapes fit where both are as many)",
             "db = delta.sum(axis=0), not delta.sum(axis=1)",
             _bias(lambda s: s.delta.sum(axis=-1)),
         ),
@@ -258,7 +258,7 @@ def table() -> Iterator[Mistake]:
         ),
         (
             "last-sample-only",
-            "the gradients are those of the last sample alone: add up the samples (= stands where += belongs)",
+            "the gradients are those of the last sample alone: = stands where += belongs",
             "dw += ... in the loop over the samples, not dw = ...",
             _whole(slice(-1, None)),
         ),
@@ -270,7 +270,7 @@ def table() -> Iterator[Mistake]:
         ),
         (
             "last-sample-only",
-            "the gradients of the weights are those of the last sample alone: += belongs where = stands",
+            "the gradients of the weights are those of the last sample alone: = stands where += belongs",
             "dw += ... in the loop over the samples, not dw = ...",
             _weight(lambda s: s.x[-1:].mT @ s.delta[-1:] if s.x.shape[0] > 1 else None),
         ),
@@ -294,7 +294,7 @@ def table() -> Iterator[Mistake]:
     for count in (2, 3, 4, 5, 6):
         yield Mistake(
             "later-samples-dropped",
-            f"the gradients are those of the first {count} samples: a buffer, or a loop, is no longer",
+            f"the gradients are those of the first {count} samples: a buffer or a loop ends there",
             f"range(len(x)), not range(min(len(x), {count}))",
             step=_whole(slice(None, count)),
             kinds=(Dense,),
@@ -303,9 +303,9 @@ def table() -> Iterator[Mistake]:
     for rate in RATES:
         yield Mistake(
             "updated-weights",
-            f"the delta is propagated through weights that were updated already (learning rate {rate:g}): propagate "
-            "first, update all layers after it",
-            "delta_below = delta @ w.T before w -= rate * dw",
+            f"the delta is propagated through weights that were updated already (by {rate:g} times their gradient): "
+            "update the weights when the whole backward pass is done",
+            "w -= rate * dw after the last delta_below = delta @ w.T, not before it",
             step=_propagated(_stepped(rate)),
             kinds=(Dense,),
         )
@@ -318,7 +318,7 @@ def table() -> Iterator[Mistake]:
     )
     yield Mistake(
         "forward-transposed",
-        "the forward pass uses the transpose of the weight, which fits where it is square: z = x W + b",
+        "the forward pass uses the transpose of the weight (the shapes fit only where it is square): z = x W + b",
         "z = x @ w + b, not x @ w.T + b",
         forward=_transposed_forward,
         kinds=(Dense,),

@@ -289,7 +289,7 @@ def table() -> Iterator[Mistake]:
         ),
         (
             "softplus-by-log",
-            "softplus is log(1 + exp(z)), which overflows above 709 and cancels below 0",
+            "softplus is log(1 + exp(z)), which overflows above 709 and loses all digits far below 0",
             "np.logaddexp(0, z), not np.log(1 + np.exp(z))",
             Softplus,
             _softplus_by_log,
@@ -320,7 +320,7 @@ def table() -> Iterator[Mistake]:
         yield Mistake(identifier, likely, mend, forward=_function(kind, formula), kinds=(kind,), inexact=True)
     yield Mistake(
         "short-constant",
-        "the constant sqrt(2 / pi) of GELU has 8 digits: write it as an expression",
+        "the constant sqrt(2 / pi) of GELU is written with 8 digits: write it as an expression",
         "math.sqrt(2 / math.pi), not 0.79788456",
         forward=_short_gelu,
         kinds=(GELU,),

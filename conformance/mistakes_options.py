@@ -144,13 +144,13 @@ def table() -> Iterator[Mistake]:
         ),
         (
             "huber-delta",
-            "Huber's delta is taken to be 1: use the loss' own",
+            "Huber's delta is taken to be 1: use the loss's own",
             "np.clip(r, -loss.delta, loss.delta), not np.clip(r, -1, 1)",
             with_options(delta=1.0),
         ),
         (
             "scale-ignored",
-            "the loss' scale is left out: multiply the delta by it",
+            "the loss's scale is left out: multiply the delta by it",
             "delta = loss.scale * (...)",
             with_options(scale=1.0),
         ),

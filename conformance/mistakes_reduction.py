@@ -177,7 +177,7 @@ def table() -> Iterator[Mistake]:
     )
     yield Mistake(
         "sum-divides",
-        "the gradient is divided by the batch size although the costs are added up: reduction sum is no mean",
+        "the gradient is divided by the batch size although the costs are added up: leave that out",
         "delta = p - y for reduction sum, without / len(x)",
         end=scaled(lambda e: 1 / e.rows if e.loss.reduction == "sum" else None),
         claims=2,
@@ -243,7 +243,7 @@ def table() -> Iterator[Mistake]:
     )
     yield Mistake(
         "weights-of-prediction",
-        "each row has the class weight of the predicted class: it has that of its label",
+        "rows are weighted by the predicted class: use the weight of the label",
         "class_weights[labels], not class_weights[p.argmax(axis=1)]",
         end=in_delta(_weights_of_prediction),
     )

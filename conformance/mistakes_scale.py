@@ -63,7 +63,7 @@ def _unless_squares(factor: float) -> Callable[[Case], float]:
     return lambda case: 1.0 if isinstance(case.network.loss, MeanSquaredError) else factor
 
 
-AVERAGED = "the delta is divided already, where the loss is a mean"
+AVERAGED = "where the loss is a mean, the delta is divided already"
 
 DELTA = "delta = (p - y) / len(x)"
 
@@ -107,7 +107,7 @@ CONSTANTS = (
         ),
         (
             "bias-mean",
-            f"the gradients of the biases{{where}} are averaged over the batch: add them up ({AVERAGED})",
+            f"the gradients of the biases{{where}} are averaged over the batch: sum them ({AVERAGED})",
             "db = delta.sum(axis=0), not delta.mean(axis=0)",
         ),
     ),
@@ -127,7 +127,7 @@ CONSTANTS = (
         _unless_squares(0.5),
         (
             "half",
-            "the gradients{where} are half of what they should be: a factor 2 is missing, or of two paths one",
+            "the gradients{where} are half of what they should be: a factor 2, or one of two contributions, is missing",
             "look for a factor 1/2, and for a value that is used twice (+=, not =)",
         ),
         ("weight-half", "the gradients of the weights{where} are half of what they should be", "look for a factor 1/2"),
@@ -138,7 +138,7 @@ CONSTANTS = (
         lambda case: -1.0,
         (
             "minus-lost",
-            "the sign of the gradients{where} is wrong: a gradient points uphill, the step of descent subtracts it",
+            "the gradients{where} have the wrong sign: return +dC/dw, which descent subtracts in the update",
             "delta = p - y, not y - p; return dw, not -dw",
         ),
         (
@@ -287,7 +287,7 @@ def table() -> Iterator[Mistake]:
                 )
     yield Mistake(
         "sum-divides",
-        "the gradients are divided by the batch size although the costs are not averaged: this reduction is no mean",
+        "the gradients are divided by the batch size although this reduction does not average: leave that out",
         "delta = p - y for reduction sum, without / len(x)",
         finish=_multiplied(PER_ROW, "any", POSITIONS[0]),
         claims=2,
@@ -306,6 +306,7 @@ def table() -> Iterator[Mistake]:
     yield Mistake(
         "exchanged",
         "the gradients of layers of the same shape are exchanged: return each under its own path",
+        "return {'0.weight': dw0, '2.weight': dw2, ...}: look for a list that is reversed",
         finish=_exchanged,
     )
 

@@ -12,9 +12,10 @@ from gradconform.conformance.compare import Comparison
 from gradconform.conformance.fresh import Evidence
 from gradconform.conformance.mistakes_scale import CONSTANTS
 
+CLEAR = 1e4
+"""An error of so many bounds is no rounding."""
 FEW = 4
 """So many cases make a pattern."""
-NONE = "no mistake that is known gives these numbers, nor do two or three together, as far as they were tried"
 Named = tuple[str, str, str, str]
 
 TITLES: dict[str, Callable[[Any], str]] = {
@@ -67,7 +68,7 @@ def _which(failing: Sequence[Evidence]) -> str:
 
 def known(evidence: Sequence[Evidence], root: Comparison, comparisons: Sequence[Comparison]) -> tuple[str, ...]:
     """Return what is known of the pattern of an error that has no name."""
-    return (NONE, *_factors(evidence), *_places(evidence, root), *_sizes(evidence), *_relations(comparisons))
+    return (*_factors(evidence), *_places(evidence, root), *_sizes(evidence), *_relations(comparisons))
 
 
 def _factors(evidence: Sequence[Evidence]) -> Iterator[str]:
@@ -83,11 +84,11 @@ def _factors(evidence: Sequence[Evidence]) -> Iterator[str]:
             )
             if own == name
         ]
-        if not any(wrong.any() for _, _, _, wrong, _ in parts):
-            continue
+        # what is off by rounding's own size is off by no constant
+        parts = [part for part in parts if part[3].any() and (np.abs(part[1] - part[2]) > CLEAR * part[4]).any()]
         for constant in CONSTANTS:
             with np.errstate(all="ignore"):
-                if all(
+                if parts and all(
                     (
                         np.abs(given - (factor := constant.value(entry.case)) * right)
                         <= 4 * max(1, abs(factor)) * bound

@@ -192,8 +192,14 @@ class Record:
     def _settle_all(self) -> None:
         """Make all bugs small that are told; what one of them explains is part of it."""
         for bug in self.bugs.told():
-            if not bug.settled and not self.bugs.merged(bug) and bug in self._told():
+            if bug.settled or self.bugs.merged(bug) or self.bugs.unnamed(bug):
+                continue
+            if bug in self._told():
                 self._settle(bug)
+        for bug in self.bugs.told():
+            if bug.settled and not bug.failure.diagnosis.symptom:
+                # what was found out since may explain it
+                self.bugs.merged(bug)
 
     def _told(self) -> list[Bug]:
         most = MAX_FINDINGS if self.plan.max_findings is None else min(MAX_FINDINGS, self.plan.max_findings)

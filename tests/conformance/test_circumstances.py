@@ -68,9 +68,9 @@ def test_another_failure_speaks_neither_for_nor_against():
 
 
 def test_what_follows_from_a_condition_is_none_of_its_own():
-    square = {"square or oblong weights": "square weights", "the depth": "several Dense layers"}
-    oblong = {"square or oblong weights": "no square weights", "the depth": "several Dense layers"}
-    flat = {"square or oblong weights": "no square weights", "the depth": "one Dense layer"}
+    square = {"whether weights are square": "square weights", "the depth": "several Dense layers"}
+    oblong = {"whether weights are square": "no square weights", "the depth": "several Dense layers"}
+    flat = {"whether weights are square": "no square weights", "the depth": "one Dense layer"}
     found = sightings((10, 4, KEY, square), (10, 4, None, oblong), (8, 4, None, flat)).of([KEY])
     assert found.only_where == ("square weights (0 of 72 cases with no square weights)",)
 
@@ -148,7 +148,7 @@ def test_the_facets_of_a_case():
         "label smoothing": "no label smoothing",
         "the depth": "several Dense layers",
         "the bias": "biases",
-        "square or oblong weights": "square weights",
+        "whether weights are square": "square weights",
         "the number of outputs": "one output",
         "the memory order": "arrays in C order",
         "the dtype": "float64",
