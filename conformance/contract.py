@@ -6,6 +6,7 @@ in `gradconform.conformance.guard`, and where arrays are compared.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -67,6 +68,9 @@ def _explained(failed: Comparison, subject: Subject, results: list[Gradients[Any
     def same(one: Array, other: Array) -> bool:
         return bool(np.all(np.abs(one - other) <= slack))
 
+    def asked_again() -> Array:
+        return np.asarray(subject.again().parameters[failed.path], np.longdouble)
+
     def changed_by_another() -> bool:
         """Return whether a call with another batch, of the same size or of another, changes what comes after it."""
         after = [_after_another(subject)]
@@ -79,7 +83,7 @@ def _explained(failed: Comparison, subject: Subject, results: list[Gradients[Any
         clear = bool(np.any(np.abs(arrays[2] - arrays[1]) > 8 * slack))
         if clear and same(arrays[3] - arrays[2], arrays[2] - arrays[1]):
             why, kind = "every further call adds the same: something is not set to 0 between calls", Kind.STATEFUL
-        elif clear and _in_proportion(arrays[3] - arrays[2], arrays[2] - arrays[1], slack):
+        elif clear and _in_proportion([*arrays[1:], asked_again()], slack):
             why, kind = "every further call adds a share of what the one before added: it is kept", Kind.STATEFUL
         elif np.array_equal(arrays[3], arrays[2], equal_nan=True) and changed_by_another():
             why, kind = "it changes after a call with another batch: something of that call is used", Kind.STATEFUL
@@ -106,11 +110,13 @@ def _after_smaller(subject: Subject) -> Gradients[Any]:
     return subject.again()
 
 
-def _in_proportion(one: Array, other: Array, slack: Array) -> bool:
-    """Return whether one difference is a share of another one, the same in all elements."""
-    at = np.unravel_index(int(np.argmax(np.abs(other))), other.shape)
-    share = one[at] / other[at]
-    return bool(0 < share < 1 and np.all(np.abs(one - share * other) <= 4 * slack))
+def _in_proportion(arrays: list[Array], slack: Array) -> bool:
+    """Return whether each difference of successive results is a share of the one before, the same in all elements."""
+    differences = [later - earlier for earlier, later in itertools.pairwise(arrays)]
+    at = np.unravel_index(int(np.argmax(np.abs(differences[0]))), differences[0].shape)
+    share = differences[1][at] / differences[0][at]
+    pairs = itertools.pairwise(differences)
+    return bool(0 < share < 1 and all(np.all(np.abs(two - share * one) <= 4 * slack) for one, two in pairs))
 
 
 def _values(failed: Comparison, results: list[Gradients[Any]]) -> str:
