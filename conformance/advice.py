@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradconform.case import Case
+from gradconform.case import Case, Gradients
 from gradconform.conformance.compare import Kind
+from gradconform.conformance.contract import after_another
 from gradconform.conformance.fresh import cases_like
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.situation import CallFailed, Situation, Subject
@@ -57,13 +58,27 @@ def advice(failure: Failure, bodies: Sequence[Network]) -> Named:
         return _shape(failure, bodies)
     if root.kind is Kind.NAME:
         return _name(failure)
-    if root.kind is Kind.NONDETERMINISTIC:
+    if root.kind is Kind.NONDETERMINISTIC or (root.kind is Kind.STATEFUL and not _depends(failure)):
         return _unsteady(failure)
     return ADVICE.get(root.kind, NOTHING)
 
 
 CALLS = 8
 """So often the same call is made, to see whether it differs each time."""
+
+
+def _depends(failure: Failure) -> bool:
+    """Return whether calls with another batch change what comes after them, each time that they are made."""
+    subject, path = Subject(failure.implementation, failure.situation), failure.root.path
+
+    def alike(one: Gradients[Any], other: Gradients[Any]) -> bool:
+        return np.array_equal(one.parameters[path], other.parameters[path], equal_nan=True)
+
+    try:
+        steady = subject.again(), subject.again()
+        return not alike(*steady) or all(not alike(after_another(subject), subject.again()) for _ in range(2))
+    except (CallFailed, NotImplementedError):
+        return True
 
 
 def _unsteady(failure: Failure) -> Named:

@@ -38,11 +38,11 @@ def _stateless(subject: Subject) -> list[Comparison]:
     first = subject.actual()
     if subject.case.batch.rows > 1:
         _call_smaller(subject)
-    comparisons = _held("stateless", subject, first, _after_another(subject))
+    comparisons = _held("stateless", subject, first, after_another(subject))
     failed = next((entry for entry in comparisons if not entry.passed), None)
     if failed is None:
         return comparisons
-    results = [first, _after_another(subject), subject.again(), subject.again()]
+    results = [first, after_another(subject), subject.again(), subject.again()]
     kind, why = Kind.STATEFUL, "calls with other batches in between change it"
     third, fourth = (result.parameters[failed.path] for result in results[2:])
     if not np.array_equal(third, fourth, equal_nan=True):
@@ -73,7 +73,7 @@ def _explained(failed: Comparison, subject: Subject, results: list[Gradients[Any
 
     def changed_by_another() -> bool:
         """Return whether a call with another batch, of the same size or of another, changes what comes after it."""
-        after = [_after_another(subject)]
+        after = [after_another(subject)]
         if subject.case.batch.rows > 1:
             after.append(_after_smaller(subject))
         return any(not same(np.asarray(one.parameters[failed.path], np.longdouble), arrays[3]) for one in after)
@@ -92,7 +92,7 @@ def _explained(failed: Comparison, subject: Subject, results: list[Gradients[Any
     return replace(failed, kind=kind, detail=f"{why}: {_values(failed, results)}")
 
 
-def _after_another(subject: Subject) -> Gradients[Any]:
+def after_another(subject: Subject) -> Gradients[Any]:
     """Return the gradients right after a call with another batch of the same size."""
     subject.again(subject.situation.vary("other values", _other_values))
     return subject.again()

@@ -66,6 +66,7 @@ plant(
     "the mask of a leaky ReLU is taken on the wrong side",
     in_activations(lambda layer, k, z, a, delta: pulled(layer, k, -z if isinstance(layer, LeakyReLU) else z, delta)),
     networks=around("LeakyReLU(slope=0.25)"),
+    symptoms=("mask-inverted",),
 )
 plant(
     "gelu-mixed",
@@ -159,7 +160,7 @@ plant(
     "the mask of ReLU lets through what it is to stop",
     slope_of(ReLU, lambda _, z, a: z < 0),
     networks=around("ReLU"),
-    symptoms=("mask-from-output",),
+    symptoms=("mask-inverted",),
 )
 plant(
     "leaky-slope-squared",

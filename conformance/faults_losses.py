@@ -162,7 +162,7 @@ plant(
             else delta
         )
     ),
-    SoftmaxCrossEntropy,
+    networks="* -> Dense(*) -> Tanh -> Dense(*), SoftmaxCrossEntropy",
 )
 plant(
     "sigmoid-extra",

@@ -32,7 +32,8 @@ def located(evidence: Sequence[Evidence]) -> Named | None:
     if len(failing) < FEW:
         return None
     cases = f"in {len(failing)} cases that fail"
-    if all(not np.isfinite(entry.given[entry.wrong]).any() for entry in failing) and _ordinary(failing):
+    every = len(failing) == len(evidence)
+    if every and all(not np.isfinite(entry.given[entry.wrong]).any() for entry in failing) and _ordinary(failing):
         return (
             "never-finite",
             "what is wrong is NaN or infinite whatever the numbers: an array that is never filled, or a division by 0",
