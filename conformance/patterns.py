@@ -29,18 +29,20 @@ TITLES: dict[str, Callable[[Any], str]] = {
 def located(evidence: Sequence[Evidence]) -> Named | None:
     """Return the name of an error that is always at one place, or that is everywhere and no number."""
     failing = [entry for entry in evidence if entry.fails]
-    if len(failing) < FEW:
+    if len(failing) < FEW or len(failing) < len(evidence):
+        # what shows now and then alone has a cause in the numbers
         return None
     cases = f"in {len(failing)} cases that fail"
-    every = len(failing) == len(evidence)
-    if every and all(not np.isfinite(entry.given[entry.wrong]).any() for entry in failing) and _ordinary(failing):
+    if all(not np.isfinite(entry.given[entry.wrong]).any() for entry in failing) and _ordinary(failing):
         return (
             "never-finite",
             "what is wrong is NaN or infinite whatever the numbers: an array that is never filled, or a division by 0",
             "np.zeros(...), not np.empty(...); look for 0/0 and inf - inf in the first array that is wrong",
             cases,
         )
-    single = all(np.count_nonzero(entry.wrong) == 1 for entry in failing)
+    single = all(
+        np.count_nonzero(entry.wrong) == 1 and np.isfinite(entry.given[entry.wrong]).all() for entry in failing
+    )
     if single and max(entry.given.size for entry in failing) > FEW:
         return (
             "one-element",
