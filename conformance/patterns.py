@@ -174,4 +174,5 @@ def _relations(comparisons: Sequence[Comparison]) -> Iterator[str]:
     for check in broken:
         yield f"{check} breaks: {MEANINGS[check]}"
     if broken and held:
-        yield f"{' and '.join(held)} hold{'s' if len(held) == 1 else ''}"
+        *others, last = held
+        yield f"{', '.join(others)} and {last} hold" if others else f"{last} holds"

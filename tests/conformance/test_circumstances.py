@@ -191,7 +191,7 @@ def test_a_fault_tells_what_does_not_matter():
     finding = finding_of_run(Implementation("mine", doubled))
     assert finding.only_where == []
     assert {"the batch size", "the loss", "the reduction", "the depth", "the activation"} <= {*finding.does_not_matter}
-    assert "\n  does not matter      the batch size, the loss, " in finding_text(finding)
+    assert "\n  regardless of        the batch size, the loss, " in finding_text(finding)
 
 
 def test_nothing_is_told_of_a_few_cases():
