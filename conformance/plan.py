@@ -66,7 +66,8 @@ class Plan:
     `keep` is called with each such failure as well, and again when it has become smaller.
 
     `timeout`: seconds a call may take; `max_memory`: bytes it may allocate; `max_time`: seconds until nothing more is
-    drawn. None: no limit.
+    drawn. None: no limit. `diagnose`: whether it is told what the bugs probably are, for which implementations are asked
+    for more cases.
     """
 
     implementations: Sequence[Implementation]
@@ -82,6 +83,7 @@ class Plan:
     max_time: float | None = None
     max_findings: int | None = None
     shrink_seconds: float = SHRINK_SECONDS
+    diagnose: bool = True
     expected: Expectations = field(default_factory=Expectations)
     command: str = ""
     progress: Progress = lambda done, total: None
