@@ -66,8 +66,9 @@ class Plan:
     `keep` is called with each such failure as well, and again when it has become smaller.
 
     `timeout`: seconds a call may take; `max_memory`: bytes it may allocate; `max_time`: seconds until nothing more is
-    drawn. None: no limit. `diagnose`: whether it is told what the bugs probably are, for which implementations are asked
-    for more cases.
+    drawn. None: no limit.
+
+    `diagnose`: whether bugs are given their names, for which implementations are asked for more cases.
     """
 
     implementations: Sequence[Implementation]

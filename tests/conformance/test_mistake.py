@@ -218,7 +218,7 @@ def test_what_a_step_sees():
 
     def step(s):
         seen[s.index] = s
-        return None
+        return
 
     case = case_of(DEEP)
     found = plain([Mistake("", "", step=step)], case, fuse=False)
