@@ -27,7 +27,7 @@ def failing(candidate, text=NETWORK, max_examples=20):
         [implementations.of(candidate, "mine")],
         max_examples,
         seed=1,
-        networks=network_strategy(text),
+        networks=None if text is None else network_strategy(text),
         witnesses=False,
         max_findings=1,
         shrink_seconds=0,
@@ -171,7 +171,7 @@ def test_what_differs_each_time_is_told_from_what_differs_once():
     kind, symptom, likely, _ = told(changed(lambda path, array: array + rng.normal(size=array.shape)))
     assert (kind, symptom) == (Kind.NONDETERMINISTIC, "nondeterministic")
     assert "each time" in likely
-    kind, symptom, *_ = told(FAULTS["now-and-then"].make(), max_examples=100)
+    kind, symptom, *_ = told(FAULTS["now-and-then"].implementation(), None, max_examples=100)
     assert (kind, symptom) == (Kind.NONDETERMINISTIC, "now-and-then")
 
 
