@@ -67,6 +67,8 @@ class Plan:
 
     `timeout`: seconds a call may take; `max_memory`: bytes it may allocate; `max_time`: seconds until nothing more is
     drawn. None: no limit.
+
+    `diagnose`: whether bugs are given their names, for which implementations are asked for more cases.
     """
 
     implementations: Sequence[Implementation]
@@ -82,6 +84,7 @@ class Plan:
     max_time: float | None = None
     max_findings: int | None = None
     shrink_seconds: float = SHRINK_SECONDS
+    diagnose: bool = True
     expected: Expectations = field(default_factory=Expectations)
     command: str = ""
     progress: Progress = lambda done, total: None

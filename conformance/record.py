@@ -177,12 +177,13 @@ class Record:
             self._settle(bug)
 
     def _settle(self, bug: Bug) -> None:
-        """Make a bug small, as far as the time for it goes, say what it is, and tell it."""
+        """Make a bug small, as far as the time for it goes, say what it is where the plan asks for it, and tell it."""
         started = time.monotonic()
         try:
             until = started + self.plan.shrink_seconds - self._shrinking
             bug.failure = shrink(self.plan, bug.first, until, bug.keep)
-            bug.failure = replace(bug.failure, diagnosis=diagnose(bug.failure, self.plan))
+            if self.plan.diagnose:
+                bug.failure = replace(bug.failure, diagnosis=diagnose(bug.failure, self.plan))
         finally:
             self._shrinking += time.monotonic() - started
             self.plan.keep(bug.failure)

@@ -32,10 +32,10 @@ SMALL = "3 -> Dense(2) -> Tanh -> Dense(4), MeanSquaredError"
 
 
 def quick(implementation, max_examples=12, given=None, **more):
-    """Run without votes and without making anything smaller."""
+    """Run without votes, and without making anything smaller or naming it."""
     if not isinstance(implementation, Implementation):
         implementation = Implementation("mine", implementation)
-    options = {"seed": 1, "witnesses": False, "shrink_seconds": 0, **more}
+    options = {"seed": 1, "witnesses": False, "shrink_seconds": 0, "diagnose": False, **more}
     return run(Plan([implementation], max_examples=max_examples, networks=network_strategy(given), **options))
 
 
@@ -271,7 +271,7 @@ def test_what_is_drawn_does_not_depend_on_who_is_checked():
     quick(compute, 15, seed=3, dtypes=["float64"])
     others, again = ledger()
     implementations = [reference(), Implementation("mine", again)]
-    run(Plan(implementations, 15, seed=3, witnesses=False, shrink_seconds=0, dtypes=["float64"]))
+    run(Plan(implementations, 15, seed=3, witnesses=False, shrink_seconds=0, dtypes=["float64"], diagnose=False))
     assert calls == others
 
 
