@@ -1,9 +1,14 @@
-"""All checks, by their ids, in the order in which failures are told."""
+"""All checks, by their ids, in the order in which failures are told: what comes first is closer to the cause."""
 
 from gradconform.conformance import agreement, contract, relations
-from gradconform.conformance.properties import CHECKS, Check
+from gradconform.conformance.properties import REGISTERED, Check
 
 __all__ = ["CHECKS", "Check"]
 
-# importing a module registers its checks
-_MODULES = (agreement, relations, contract)
+# a module's checks stand together, whichever module was imported first
+CHECKS: dict[str, Check] = {
+    check.id: check
+    for module in (agreement, relations, contract)
+    for check in REGISTERED.values()
+    if check.run.__module__ == module.__name__
+}

@@ -152,7 +152,8 @@ class Item:
                     self.implementation, self.dtype, situation, judgement, f"regime {draw.regime}", origin
                 )
                 failure = shrink(plan, failure, time.monotonic() + plan.shrink_seconds)
-                failure = replace(failure, diagnosis=diagnose(failure, plan))
+                if plan.diagnose:
+                    failure = replace(failure, diagnosis=diagnose(failure, plan))
                 self.examined = example, finding_text(finding_of(failure, "", []))
                 return self.examined[1]
         return None

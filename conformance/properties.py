@@ -20,8 +20,8 @@ class Check:
     relation: bool
 
 
-CHECKS: dict[str, Check] = {}
-"""All of them, once `gradconform.conformance.checks` is imported: what comes first is closer to the cause."""
+REGISTERED: dict[str, Check] = {}
+"""Those of the modules that were imported so far; `gradconform.conformance.checks` has all of them, in their order."""
 
 
 def register(identifier: str, *, relation: bool = False) -> Callable[[Callable[[Subject], list[Comparison]]], Any]:
@@ -29,7 +29,7 @@ def register(identifier: str, *, relation: bool = False) -> Callable[[Callable[[
 
     def add(function: Callable[[Subject], list[Comparison]]) -> Callable[[Subject], list[Comparison]]:
         sentence = (function.__doc__ or "").strip().splitlines()[0]
-        CHECKS[identifier] = Check(identifier, sentence, function, relation)
+        REGISTERED[identifier] = Check(identifier, sentence, function, relation)
         return function
 
     return add

@@ -28,6 +28,7 @@ def failing(candidate, text=NETWORK, max_examples=20):
         max_examples,
         seed=1,
         networks=None if text is None else network_strategy(text),
+        dtypes=["float64"],
         witnesses=False,
         max_findings=1,
         shrink_seconds=0,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +27,15 @@ RELATIONS = [
     "delta-rows", "batch-permutation", "class-permutation", "sum-of-samples", "sample-twice", "cotangent-linearity",
     "repeatable", "stateless",
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("first", ["checks", "contract", "relations", "diagnosis"])
+def test_their_order_does_not_depend_on_what_is_imported_first(first):
+    program = (
+        f"import gradconform.conformance.{first}\nfrom gradconform.conformance.checks import CHECKS\nprint(*CHECKS)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == [*AGREEMENT, *RELATIONS]
 
 
 @pytest.fixture(scope="module")

@@ -150,7 +150,7 @@ def test_what_is_remembered_is_named(memory, change):
     implementation = Implementation("mine", remembering(change)())
     symptom, likely, mend, evidence = remembered(implementation, case_of(), own=True)
     assert (symptom, likely, mend) == (memory.id, memory.likely, memory.mend)
-    assert "calls in turn" in evidence
+    assert "calls one after the other" in evidence
 
 
 @pytest.mark.parametrize("change", [accumulating(1.0), first_parameters, last_size])

@@ -190,6 +190,7 @@ def test_a_sentence_says_where():
     text = said(Theory((last,)), evidence)
     assert text.startswith("sigma'(z) is left out in the backward pass of the last activation: ")
     two = said(Theory((missing, next(mistake for mistake in TABLE if mistake.id == "transposed"))), evidence)
+    assert two.startswith("two mistakes at once: (1) sigma'(z) is left out")
     assert "; and (2) the gradient of a weight is transposed" in two
 
 
