@@ -44,7 +44,7 @@ def plan_of(name="bias-mean", **more):
         networks=network_strategy(NETWORK),
         dtypes=("float64",),
         witnesses=False,
-        **more,
+        **{"diagnose": False, **more},
     )
 
 

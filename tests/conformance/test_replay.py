@@ -47,7 +47,7 @@ def enough(line):
 def found(implementation, folder, drawn=None, **more):
     """Return the finding of a short run, and its file."""
     options = {"max_examples": 300, "seed": 1, "dtypes": ("float64",), "shrink_seconds": 0, "notify": enough, **more}
-    plan = Plan([implementation], networks=drawn, witnesses=False, **options)
+    plan = Plan([implementation], networks=drawn, witnesses=False, diagnose=False, **options)
     plan.keep = Keeper(folder, plan).keep
     finding = run(plan).findings[0]
     return finding, read_case(finding.file)
