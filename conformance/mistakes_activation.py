@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -11,17 +11,17 @@ import numpy as np
 from gradconform.conformance.mistake import Mistake, Step, elementwise
 from gradconform.layers import ELU, GELU, LeakyReLU, Record, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
 from gradconform.reference.arithmetic import Value
-from gradconform.reference.layers import Arithmetic, Pullback, layer_rule
+from gradconform.reference.layers import Arithmetic, layer_rule
 
 KINKS = (-1.0, 2.0, -0.5, 1.5)
 """What people take for a derivative at a kink, beside what is right."""
 Slope = Callable[[Step], Value | None]
 
-PLAIN_ONES = (Sigmoid(), Tanh(), ReLU(), Softplus(), SiLU(), GELU())
-"""The activations whose derivatives are taken for each other."""
+ALL = (Sigmoid(), Tanh(), ReLU(), Softplus(), SiLU(), GELU(), LeakyReLU(), ELU())
+"""Every activation, with its default options."""
 
 
-def _slope(layer: Record, k: Arithmetic, z: Value) -> Value:
+def slope_at(layer: Record, k: Arithmetic, z: Value) -> Value:
     """Return sigma'(z) of an elementwise layer."""
     return layer_rule(layer, k, z, {})[1](k.lift(np.ones(z.shape)))[0]
 
@@ -66,7 +66,7 @@ def _product_term(s: Step) -> Value | None:
 def _first_term(s: Step) -> Value | None:
     """Return z sigma'(z), of z sigma(z) the derivative with the product term alone."""
     other = _product_term(s)
-    return None if other is None else _slope(s.layer, s.k, s.x) - other
+    return None if other is None else slope_at(s.layer, s.k, s.x) - other
 
 
 def _quick_slope(s: Step) -> Value | None:
@@ -90,73 +90,18 @@ def _of_another_sample(s: Step) -> Value:
     return p * (s.delta - (p * s.delta).sum(axis=-1, keepdims=True))
 
 
-def _replaced(change: Callable[[Record], Record | None]) -> Callable[[Step], tuple[Value, dict[str, Value]] | None]:
+def replaced(change: Callable[[Record], Record | None]) -> Callable[[Step], tuple[Value, dict[str, Value]] | None]:
     """Return the backward pass of another layer, at the same pre-activation."""
 
     def slope(s: Step) -> Value | None:
         other = change(s.layer)
-        return None if other is None or other == s.layer else _slope(other, s.k, s.x)
+        return None if other is None or other == s.layer else slope_at(other, s.k, s.x)
 
     return sloped(slope)
 
 
-def _instead(
-    change: Callable[[Record], Record | None],
-) -> Callable[[Record, Arithmetic, Value, Mapping[str, Value]], tuple[Value, Pullback] | None]:
-    """Return another layer altogether, forward and backward."""
-
-    def forward(
-        layer: Record, k: Arithmetic, x: Value, parameters: Mapping[str, Value]
-    ) -> tuple[Value, Pullback] | None:
-        other = change(layer) if elementwise(layer) else None
-        return None if other is None or other == layer else layer_rule(other, k, x, parameters)
-
-    return forward
-
-
-def _slope_of_output(layer: Record, _k: Arithmetic, a: Value) -> Value:
-    """Return sigma' as the formula of the output that people write."""
-    return a * (1 - a) if isinstance(layer, Sigmoid) else 1 - a * a
-
-
-def _forward_alone(
-    change: Callable[[Record], Record | None], slope: Callable[[Record, Arithmetic, Value], Value]
-) -> Callable[[Record, Arithmetic, Value, Mapping[str, Value]], tuple[Value, Pullback] | None]:
-    """Return another layer's forward pass, with the layer's own derivative, at z or as a formula of the output."""
-
-    def forward(
-        layer: Record, k: Arithmetic, x: Value, parameters: Mapping[str, Value]
-    ) -> tuple[Value, Pullback] | None:
-        other = change(layer)
-        if other is None or (slope is _slope_of_output and not isinstance(layer, Sigmoid | Tanh)):
-            return None
-        a = layer_rule(other, k, x, parameters)[0]
-        own = slope(layer, k, a if slope is _slope_of_output else x)
-        return a, lambda delta: (own * delta, {})
-
-    return forward
-
-
-def _left_out(
-    layer: Record, _k: Arithmetic, x: Value, _parameters: Mapping[str, Value]
-) -> tuple[Value, Pullback] | None:
-    """Return the identity for an elementwise layer."""
-    return (x, lambda delta: (delta, {})) if elementwise(layer) else None
-
-
-def _quick_gelu(layer: Record, k: Arithmetic, x: Value, _parameters: Mapping[str, Value]) -> Any:
-    """Return z sigma(1.702 z) for GELU."""
-    if not isinstance(layer, GELU):
-        return None
-    s = layer_rule(Sigmoid(), k, x * 1.702, {})[0]
-    return x * s, lambda delta: ((s + x * 1.702 * (s * (1 - s))) * delta, {})
-
-
-def _other_gelu(layer: Record) -> Record | None:
-    return GELU("none" if layer.approximate == "tanh" else "tanh") if isinstance(layer, GELU) else None
-
-
-def _with(kind: type[Record], **options: float) -> Callable[[Record], Record | None]:
+def with_options(kind: type[Record], **options: float) -> Callable[[Record], Record | None]:
+    """Return the change of the options of a kind of layer."""
     return lambda layer: msgspec.structs.replace(layer, **options) if isinstance(layer, kind) else None
 
 
@@ -192,7 +137,7 @@ def table() -> Iterator[Mistake]:
             "derivative-at-output",
             "the derivative{where} is taken at the output a instead of the pre-activation z",
             "delta * slope(z), not delta * slope(a)",
-            sloped(lambda s: _slope(s.layer, s.k, s.output)),
+            sloped(lambda s: slope_at(s.layer, s.k, s.output)),
             (),
         ),
         (
@@ -241,28 +186,28 @@ def table() -> Iterator[Mistake]:
             "derivative-twice",
             "sigma'(z) is applied twice{where}: multiply by it once",
             "delta * slope, not delta * slope**2",
-            sloped(lambda s: (slope := _slope(s.layer, s.k, s.x)) * slope),
+            sloped(lambda s: (slope := slope_at(s.layer, s.k, s.x)) * slope),
             (),
         ),
         (
             "upstream-squared",
             "the upstream delta is applied twice{where}: the backward pass is linear in it",
             "slope * delta, not slope * delta * delta",
-            sloped(lambda s: _slope(s.layer, s.k, s.x) * s.delta),
+            sloped(lambda s: slope_at(s.layer, s.k, s.x) * s.delta),
             (),
         ),
         (
             "activation-upstream-ignored",
             "the delta from above is ignored{where}: multiply sigma'(z) by it",
             "slope * delta, not slope",
-            pulled(lambda s: _slope(s.layer, s.k, s.x)),
+            pulled(lambda s: slope_at(s.layer, s.k, s.x)),
             (),
         ),
         (
             "mask-inverted",
             "the derivative{where} is that of the other side of 0: the mask is the wrong way round",
             "np.where(z > 0, 1, slope), not np.where(z < 0, 1, slope)",
-            sloped(lambda s: _slope(s.layer, s.k, -s.x) if isinstance(s.layer, ReLU | LeakyReLU | ELU) else None),
+            sloped(lambda s: slope_at(s.layer, s.k, -s.x) if isinstance(s.layer, ReLU | LeakyReLU | ELU) else None),
             (ReLU, LeakyReLU, ELU),
         ),
         (
@@ -276,42 +221,42 @@ def table() -> Iterator[Mistake]:
             "negative-side-lost",
             "the derivative is 0 where z < 0{where}: there it is the slope, or alpha exp(z)",
             "np.where(z > 0, 1, slope), not z > 0",
-            sloped(lambda s: _slope(ReLU(), s.k, s.x) if isinstance(s.layer, LeakyReLU | ELU) else None),
+            sloped(lambda s: slope_at(ReLU(), s.k, s.x) if isinstance(s.layer, LeakyReLU | ELU) else None),
             (LeakyReLU, ELU),
         ),
         (
             "elu-alpha",
             "alpha is left out of ELU's derivative: below 0 it is alpha exp(z), or a + alpha",
             "np.where(z > 0, 1, alpha * np.exp(z))",
-            _replaced(_with(ELU, alpha=1.0)),
+            replaced(with_options(ELU, alpha=1.0)),
             (ELU,),
         ),
         (
             "leaky-slope",
             "the derivative of LeakyReLU has the default slope 0.01 below 0: use the layer's own",
             "np.where(z > 0, 1, layer.slope)",
-            _replaced(_with(LeakyReLU, slope=0.01)),
+            replaced(with_options(LeakyReLU, slope=0.01)),
             (LeakyReLU,),
         ),
         (
             "derivative-twice",
             "the slope of LeakyReLU is applied twice below 0",
             "np.where(z > 0, 1, slope), not slope**2",
-            _replaced(_squared_slope),
+            replaced(_squared_slope),
             (LeakyReLU,),
         ),
         (
             "gelu-mixed",
             "GELU goes forward in its erf form and backward in its tanh form: use one of them in both",
             "the derivative of 0.5 z (1 + erf(z / sqrt(2))), not that of the tanh form",
-            _replaced(lambda layer: GELU("tanh") if layer == GELU("none") else None),
+            replaced(lambda layer: GELU("tanh") if layer == GELU("none") else None),
             (GELU,),
         ),
         (
             "gelu-mixed",
             "GELU goes forward in its tanh form and backward in its erf form: use one of them in both",
             "the derivative of the tanh form (approximate='tanh'), not that of the erf form",
-            _replaced(lambda layer: GELU("none") if layer == GELU("tanh") else None),
+            replaced(lambda layer: GELU("none") if layer == GELU("tanh") else None),
             (GELU,),
         ),
         (
@@ -407,7 +352,7 @@ def table() -> Iterator[Mistake]:
         ),
     ]
     for identifier, likely, mend, step, kinds in rows:
-        yield Mistake(identifier, likely, mend, step=step, kinds=kinds or tuple(map(type, _ALL)))
+        yield Mistake(identifier, likely, mend, step=step, kinds=kinds or tuple(map(type, ALL)))
     for value in KINKS:
         yield Mistake(
             "kink-derivative",
@@ -417,99 +362,3 @@ def table() -> Iterator[Mistake]:
             step=_at_kink(value),
             kinds=(ReLU, LeakyReLU),
         )
-    yield from _others()
-    yield from _forward()
-
-
-_ALL = (*PLAIN_ONES, LeakyReLU(), ELU())
-
-
-def _others() -> Iterator[Mistake]:
-    """Yield the derivative of one activation at the place of another's, and whole activations likewise."""
-    for own in _ALL:
-        for other in _ALL:
-            if type(own) is type(other) or {type(own), type(other)} <= {ReLU, LeakyReLU, ELU}:
-                continue
-            # sigmoid, Softplus' derivative, has names of its own as a derivative of these
-            named = isinstance(other, Softplus) and isinstance(own, Sigmoid | SiLU)
-
-            def change(layer: Record, own: Record = own, other: Record = other) -> Record | None:
-                return other if isinstance(layer, type(own)) else None
-
-            this, that = type(own).__name__, type(other).__name__
-            if not named:
-                yield Mistake(
-                    "other-derivative",
-                    f"the backward pass of {this} has the derivative of {that}",
-                    f"delta * {this.lower()}_derivative(z), not {that.lower()}_derivative(z)",
-                    step=_replaced(change),
-                    kinds=(type(own),),
-                    claims=2,
-                )
-            for slope, more in ((_slope, 0), (_slope_of_output, 1)):
-                yield Mistake(
-                    "other-forward",
-                    f"the forward pass computes {that} where the network says {this}; the backward pass is {this}'s",
-                    f"a = {this.lower()}(z), not {that.lower()}(z)",
-                    forward=_forward_alone(change, slope),
-                    kinds=(type(own),),
-                    claims=3 + more,
-                )
-            yield Mistake(
-                "other-activation",
-                f"{that} is computed where the network says {this}, forward and backward",
-                f"a = {this.lower()}(z), not {that.lower()}(z)",
-                forward=_instead(change),
-                kinds=(type(own),),
-                claims=2,
-            )
-
-
-def _forward() -> Iterator[Mistake]:
-    """Yield what is wrong forward and backward."""
-    rows: list[tuple[str, str, str, Any, tuple[type[Record], ...]]] = [
-        (
-            "other-gelu",
-            "GELU is computed in the other form (erf or tanh) than the network says",
-            "approximate='tanh' or erf, as the layer says",
-            _instead(_other_gelu),
-            (GELU,),
-        ),
-        (
-            "quick-gelu",
-            "GELU is computed as z sigma(1.702 z), which is off by up to 0.02: use the form that is asked for",
-            "0.5 * z * (1 + erf(z / sqrt(2))), not z * sigmoid(1.702 * z)",
-            _quick_gelu,
-            (GELU,),
-        ),
-        (
-            "elu-alpha",
-            "ELU's alpha is taken to be 1, forward and backward: use the layer's own",
-            "alpha * (np.exp(z) - 1) with alpha = layer.alpha",
-            _instead(_with(ELU, alpha=1.0)),
-            (ELU,),
-        ),
-        (
-            "leaky-slope",
-            "LeakyReLU's slope is taken to be 0.01, forward and backward: use the layer's own",
-            "np.where(z > 0, z, layer.slope * z)",
-            _instead(_with(LeakyReLU, slope=0.01)),
-            (LeakyReLU,),
-        ),
-        (
-            "negative-side-lost",
-            "the layer is computed as ReLU{where}, forward and backward: below 0 it has a slope",
-            "np.where(z > 0, z, slope * z), not np.maximum(z, 0)",
-            _instead(lambda layer: ReLU() if isinstance(layer, LeakyReLU | ELU) else None),
-            (LeakyReLU, ELU),
-        ),
-        (
-            "activation-missing",
-            "the activation is left out{where}, forward and backward",
-            "a = sigma(z), not a = z",
-            _left_out,
-            (),
-        ),
-    ]
-    for identifier, likely, mend, forward, kinds in rows:
-        yield Mistake(identifier, likely, mend, forward=forward, kinds=kinds or tuple(map(type, _ALL)), claims=2)

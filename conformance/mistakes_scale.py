@@ -1,17 +1,13 @@
-"""Mistakes in what is returned: whole gradients off by a constant that has a name, decayed, clipped or exchanged.
-
-Those with a number of their own, such as a factor of weight decay, are fitted to what a candidate gave in one case, and
-have to explain all the others.
-"""
+"""Mistakes in what is returned: whole gradients that are off by a constant with a name, or exchanged."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gradconform.case import Array, Case, Gradients
+from gradconform.case import Case, Gradients
 from gradconform.conformance.mistake import Mistake
 from gradconform.layers import Dense
 from gradconform.losses import MeanSquaredError
@@ -54,7 +50,8 @@ def _outputs(case: Case) -> float:
 PER_ROW = Constant("1/batch", lambda case: 1.0 if case.network.loss.averages else 1 / _rows(case))
 
 
-def _always(factor: float) -> Callable[[Case], float]:
+def always(factor: float) -> Callable[[Case], float]:
+    """Return the same factor for every case."""
     return lambda case: factor
 
 
@@ -201,7 +198,7 @@ CONSTANTS = (
     *(
         Constant(
             f"{2**power}",
-            _always(2.0**power),
+            always(2.0**power),
             (
                 "loss-scale",
                 f"a loss scale of {2**power} is not divided out of the gradients{{where}}",
@@ -252,7 +249,9 @@ def changed(found: Gradients[Value], paths: Sequence[str], change: Callable[[str
     return replace(found, parameters=own)
 
 
-def _multiplied(constant: Constant, name: str, position: Position) -> Finish:
+def multiplied(constant: Constant, name: str, position: Position) -> Finish:
+    """Return what multiplies the gradients of parameters of a name, `any` for all, in layers of a position."""
+
     def finish(case: Case, found: Gradients[Value], _k: Arithmetic) -> Gradients[Value] | None:
         paths, factor = paths_of(case, name, position), constant.value(case)
         return changed(found, paths, lambda path, value: value * factor) if paths and factor != 1 else None
@@ -282,14 +281,14 @@ def table() -> Iterator[Mistake]:
                     identifier,
                     likely.replace("{where}", position.text),
                     mend,
-                    finish=_multiplied(constant, name, position),
+                    finish=multiplied(constant, name, position),
                     claims=1 + position.claims,
                 )
     yield Mistake(
         "sum-divides",
         "the gradients are divided by the batch size although this reduction does not average: leave that out",
         "delta = p - y for reduction sum, without / len(x)",
-        finish=_multiplied(PER_ROW, "any", POSITIONS[0]),
+        finish=multiplied(PER_ROW, "any", POSITIONS[0]),
         claims=2,
     )
     for identifier, likely, factor in (
@@ -300,7 +299,7 @@ def table() -> Iterator[Mistake]:
             identifier,
             likely,
             "delta = 2 * (a - y) / y.size, the factor 2 once",
-            finish=_multiplied(Constant(f"{factor:g}", _of_squares(factor)), "any", POSITIONS[0]),
+            finish=multiplied(Constant(f"{factor:g}", _of_squares(factor)), "any", POSITIONS[0]),
             claims=2,
         )
     yield Mistake(
@@ -309,146 +308,3 @@ def table() -> Iterator[Mistake]:
         "return {'0.weight': dw0, '2.weight': dw2, ...}: look for a list that is reversed",
         finish=_exchanged,
     )
-
-
-# What has a number of its own.
-
-DIGITS = 3
-"""Of so many digits are the numbers that people write down."""
-
-
-def snapped(number: float, digits: int = DIGITS) -> float:
-    """Return a number as a person would have written it, with a few digits."""
-    return float(f"{number:.{digits - 1}e}") if np.isfinite(number) else number
-
-
-def fitted(case: Case, right: Mapping[str, Array], given: Mapping[str, Array]) -> Iterator[Mistake]:
-    """Yield the mistakes whose numbers are read off one case: what is right there, and what a candidate gave."""
-    if not right or any(path not in given or given[path].shape != right[path].shape for path in right):
-        return
-    yield from _decayed(case, right, given)
-    yield from _signed(case, right, given)
-    yield from _clipped(right, given)
-    yield from _constant(right, given)
-
-
-def _decayed(case: Case, right: Mapping[str, Array], given: Mapping[str, Array]) -> Iterator[Mistake]:
-    path = max((path for path in right if path.endswith("weight")), key=lambda path: right[path].size, default=None)
-    if path is None:
-        return
-    weight = case.parameters[path].astype(np.float64)
-    at = np.unravel_index(int(np.argmax(np.abs(weight))), weight.shape)
-    if weight[at] == 0:
-        return
-    rate = snapped(float((given[path][at] - right[path][at]) / weight[at]))
-    if not 0 < abs(rate) < 10:
-        return
-    for name, what in (("any", "all parameters"), ("weight", "the weights")):
-
-        def finish(case: Case, found: Gradients[Value], k: Arithmetic, name: str = name) -> Gradients[Value]:
-            paths = paths_of(case, name, POSITIONS[0])
-            return changed(found, paths, lambda path, value: value + k.lift(case.parameters[path]) * rate)
-
-        yield Mistake(
-            "l2-added",
-            f"a weight decay of {rate:g} is in the gradients of {what}: the loss has none, leave it out, or add it in "
-            "the update",
-            f"dw = x.T @ delta, not x.T @ delta + {rate:g} * w",
-            finish=finish,
-            claims=2,
-        )
-
-
-def _signed(case: Case, right: Mapping[str, Array], given: Mapping[str, Array]) -> Iterator[Mistake]:
-    path = max(right, key=lambda path: right[path].size)
-    at = np.unravel_index(int(np.argmax(np.abs(case.parameters[path]))), right[path].shape)
-    sign = float(np.sign(case.parameters[path][at]))
-    rate = snapped(float(given[path][at] - right[path][at]) * sign)
-    if not 0 < abs(rate) < 10:
-        return
-
-    def finish(case: Case, found: Gradients[Value], k: Arithmetic) -> Gradients[Value]:
-        return changed(
-            found, list(found.parameters), lambda path, value: value + k.lift(np.sign(case.parameters[path])) * rate
-        )
-
-    yield Mistake(
-        "l1-added",
-        f"{rate:g} times the sign of the parameters is in the gradients: the loss has no such penalty",
-        f"dw = x.T @ delta, not x.T @ delta + {rate:g} * np.sign(w)",
-        finish=finish,
-        claims=3,
-    )
-
-
-def _clipped(right: Mapping[str, Array], given: Mapping[str, Array]) -> Iterator[Mistake]:
-    limit = snapped(max(float(np.abs(array).max(initial=0)) for array in given.values()))
-    if not 0 < limit < max(float(np.abs(array).max(initial=0)) for array in right.values()):
-        limit = 0.0
-
-    def clip(_case: Case, found: Gradients[Value], _k: Arithmetic) -> Gradients[Value]:
-        # limiting is exact, and moves no value further than its error moves it
-        return changed(found, list(found.parameters), lambda path, value: limited(value, limit))
-
-    if limit:
-        yield Mistake(
-            "clipped",
-            f"gradients are clipped to [-{limit:g}, {limit:g}]: clip in the update, after they are returned",
-            f"return dw, not np.clip(dw, -{limit:g}, {limit:g})",
-            finish=clip,
-            claims=2,
-        )
-    norm = snapped(float(np.sqrt(sum(float((array.astype(np.float64) ** 2).sum()) for array in given.values()))))
-    for together in (True, False):
-        least = norm if together else snapped(max(float(np.linalg.norm(array)) for array in given.values()))
-        if not 0 < least < np.inf:
-            continue
-
-        def by_norm(
-            _case: Case, found: Gradients[Value], _k: Arithmetic, least: float = least, together: bool = together
-        ) -> Gradients[Value]:
-            squares = {path: (value * value).sum() for path, value in found.parameters.items()}
-            total = sum(squares.values())
-
-            def shrink(path: str, value: Value) -> Value:
-                square = total if together else squares[path]
-                size = float(np.asarray(getattr(square, "value", square))) ** 0.5
-                return value * (least / size) if size > least else value
-
-            return changed(found, list(found.parameters), shrink)
-
-        yield Mistake(
-            "clipped",
-            f"gradients are scaled down to a norm of {least:g}{'' if together else ' each'}: clip in the update, after "
-            "they are returned",
-            "return dw, not dw * min(1, limit / norm)",
-            finish=by_norm,
-            claims=2,
-        )
-
-
-def limited(value: Value, limit: float) -> Value:
-    """Return a value limited to +-limit, its bound unchanged."""
-    if isinstance(value, np.ndarray | np.generic):
-        return np.clip(value, -limit, limit)
-    return type(value)(np.clip(value.value, -limit, limit), value.error, value.m)
-
-
-def _constant(right: Mapping[str, Array], given: Mapping[str, Array]) -> Iterator[Mistake]:
-    for name, what in (("any", ""), ("weight", " of the weights"), ("bias", " of the biases")):
-        paths = [path for path in right if name == "any" or path.endswith(name)]
-        path = max(paths, key=lambda path: float(np.abs(right[path]).max(initial=0)), default=None)
-        if path is None:
-            continue
-        at = np.unravel_index(int(np.argmax(np.abs(right[path]))), right[path].shape)
-        factor = snapped(float(given[path][at] / right[path][at])) if right[path][at] else 0.0
-        # what has a name is in the table
-        if not 0 < abs(factor) < np.inf or factor in {1.0, -1.0, 2.0, 0.5} or factor in {2.0**n for n in range(7, 17)}:
-            continue
-        constant = Constant(f"{factor:g}", _always(factor))
-        yield Mistake(
-            "constant-factor",
-            f"the gradients{what} are {factor:g} times what they should be, whatever the batch and the network",
-            finish=_multiplied(constant, name, POSITIONS[0]),
-            claims=5,
-        )

@@ -19,6 +19,8 @@ from gradconform.case import Array, Gradients
 from gradconform.conformance import (
     mistakes_activation,
     mistakes_delta,
+    mistakes_fitted,
+    mistakes_function,
     mistakes_linear,
     mistakes_numbers,
     mistakes_options,
@@ -40,8 +42,6 @@ PLAIN = 2
 """A mistake that claims no more is looked for in all layers alike."""
 BEAM = 8
 """So many incomplete explanations are followed further."""
-SECONDS = 4.0
-"""How long mistakes are looked for, all in all."""
 KEPT = 2000
 """So many predictions of a case are kept."""
 ALIKE = 1e-9
@@ -72,6 +72,7 @@ def table() -> tuple[Mistake, ...]:
         mistakes_scale,
         mistakes_linear,
         mistakes_activation,
+        mistakes_function,
         mistakes_numbers,
     )
     return tuple(mistake for module in modules for mistake in module.table())
@@ -333,7 +334,7 @@ class Search:
         first = self.evidence[0]
         fits = fused(first.case.network) is not None
         right, given = first.reference.parameters, first.actual.parameters
-        numbers = mistakes_scale.fitted(
+        numbers = mistakes_fitted.fitted(
             first.case,
             {path: np.asarray(bound.value, np.float64) for path, bound in right.items()},
             {path: np.asarray(array, np.float64) for path, array in given.items()},

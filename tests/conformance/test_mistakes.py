@@ -19,7 +19,8 @@ from gradconform.conformance.implementations import reference
 from gradconform.conformance.looks import quantities
 from gradconform.conformance.memory import MEMORIES
 from gradconform.conformance.mistake import plain, scoped
-from gradconform.conformance.mistakes_scale import CONSTANTS, PER_ROW, fitted
+from gradconform.conformance.mistakes_fitted import fitted
+from gradconform.conformance.mistakes_scale import CONSTANTS, PER_ROW
 from gradconform.conformance.situation import Situation
 from gradconform.conformance.theories import Theory, table
 from gradconform.layers import ELU, GELU, Dense, LeakyReLU, Record, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
