@@ -167,7 +167,7 @@ def place_of(root: Comparison, network: Network, comparisons: Sequence[Compariso
     last = len(network.layers) - 1
 
     def layer(index: int) -> str:
-        return f"layers[{index}], {type(network.layers[index]).__name__}"
+        return layer_name(index, network)
 
     def delta(index: int) -> str:
         return "output delta" if index == last else f"delta {index}"
@@ -200,6 +200,11 @@ def place_of(root: Comparison, network: Network, comparisons: Sequence[Compariso
     return ""
 
 
+def layer_name(index: int, network: Network) -> str:
+    """Return a layer by its index and its kind."""
+    return f"layers[{index}], {type(network.layers[index]).__name__}"
+
+
 def _between(path: str, index: int, network: Network, right: set[str]) -> str:
     """Return where an error enters, as far as the gradients of the parameters alone tell."""
     layers = [int(name.partition(".")[0]) for name in network.parameters()]
@@ -208,7 +213,7 @@ def _between(path: str, index: int, network: Network, right: set[str]) -> str:
         return f"{path} itself: {' and '.join(beside)}, from the same delta, is right"
     above = min((other for other in layers if other > index), default=None)
     if above is None:
-        return "the last layer with parameters: the forward pass, the cost or the output delta"
+        return f"what is above {layer_name(index, network)}: the forward pass, the cost, or the delta on its way down"
     own = {name for name in network.parameters() if name.startswith(f"{above}.")}
     if own <= right:
         return f"the delta between layers[{above}] and layers[{index}]: {' and '.join(sorted(own))} are right"

@@ -502,7 +502,7 @@ DEEP = parse("2 -> Dense(3) -> Tanh -> Dense(2) -> Softmax, CrossEntropy")
             "parameters",
             "2.bias",
             ["delta 0"],
-            "the last layer with parameters: the forward pass, the cost or the output delta",
+            "what is above layers[2], Dense: the forward pass, the cost, or the delta on its way down",
         ),
         ("parameters", "2.bias", ["2.weight"], "2.bias itself: 2.weight, from the same delta, is right"),
         (
