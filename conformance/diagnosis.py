@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from gradconform.conformance.findings import Failure
     from gradconform.conformance.plan import Plan
 
-SECONDS = 2.0
-"""How long several mistakes at once are looked for, where no single one explains what is wrong."""
+TRIED = 7000
+"""So many theories of several mistakes at once are looked at, where no single one explains what is wrong: the number,
+and not the time, so that the same failure has the same name on a slow machine."""
 AND, OR = "; and ", "; or: "
 """What stands between several mistakes, and between what cannot be told apart."""
 COUNTS = {2: "two", 3: "three"}
@@ -83,7 +84,7 @@ def diagnose(failure: Failure, plan: Plan) -> Diagnosis:
     if not any(entry.fails for entry in evidence):
         told = remembered(implementation, failure.case, own=own)
         return UNKNOWN if told is None else _named(*told)
-    search = Search(evidence, SECONDS)
+    search = Search(evidence, TRIED)
     diagnosis = concluded(search.single(), evidence)
     if diagnosis.symptom:
         return diagnosis

@@ -48,12 +48,17 @@ def _smoothed_over_others(e: End) -> Value | None:
     loss, classes = e.loss, e.z.shape[-1]
     if not isinstance(loss, SoftmaxCrossEntropy) or not loss.label_smoothing or classes == 1:
         return None
-    if e.batch.class_weights is not None:
-        return None
-    y, epsilon = labels_of(e), float(loss.label_smoothing)
+    y, epsilon, c = labels_of(e), float(loss.label_smoothing), weights_of(e)
     others = e.k.lift(kept(e)[:, None].astype(float)) - y
     q = y * (1 - epsilon) + others * (epsilon / (classes - 1))
-    return (e.k.softmax(e.z)[0] - q) * weights_of(e) * float(loss.scale)
+    weights = e.batch.class_weights
+    if weights is not None:
+        q = q * e.k.lift(weights)
+        if loss.averages and e.batch.labelled:
+            # the mean divides by the sum of the weights instead of the number of rows that count
+            counted = kept(e)
+            c = c * (counted.sum() / float(weights[e.batch.targets[counted]].sum(dtype=np.float64)))
+    return (e.k.softmax(e.z)[0] * q.sum(axis=-1, keepdims=True) - q) * c * float(loss.scale)
 
 
 def _with_epsilon(epsilon: float) -> Delta:

@@ -7,7 +7,6 @@ rounding. Where no single mistake does, two and three at once are tried; where n
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -265,11 +264,11 @@ def _inexact(theory: Theory, evidence: Evidence) -> Answer:
 class Search:
     """The search for the theories that explain all the evidence, most telling evidence first.
 
-    `seconds`: how long several mistakes at once are looked for.
+    `most`: so many theories of several mistakes at once are looked at.
     """
 
     evidence: Sequence[Evidence]
-    seconds: float
+    most: int
     _steps: list[Theory] = field(default_factory=list)
     _scored: list[tuple[float | None, Theory]] = field(default_factory=list)
 
@@ -295,16 +294,16 @@ class Search:
     def several(self) -> list[Theory]:
         """Return the same of as few mistakes at once as it takes, where no single one does (`single`)."""
         beam = _best(self._scored)
-        until = time.monotonic() + self.seconds
+        left = self.most
         for _ in range(MOST - 1):
-            longer = [
-                (self._score(theory, looks=1), theory)
+            next_ones = [
+                theory
                 for base in beam
                 for other in self._steps
-                if other.fuse == base.fuse
-                and time.monotonic() < until
-                and (theory := base.with_another(other.mistakes[0])).plausible
-            ]
+                if other.fuse == base.fuse and (theory := base.with_another(other.mistakes[0])).plausible
+            ][:left]
+            left -= len(next_ones)
+            longer = [(self._score(theory, looks=1), theory) for theory in next_ones]
             found = self._confirmed(theory for score, theory in longer if score is None)
             if found:
                 simplest = {theory.symptom: theory for theory in map(self._simplified, found)}

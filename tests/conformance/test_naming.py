@@ -16,7 +16,6 @@ NOT_TOLD = {
     "crash-on-one-sample",
     "in-place-delta",
     "mask-of-layer-below",
-    "smoothing-over-others",
 }
 """The mistakes that are not told by what they compute on networks that are not made small."""
 
