@@ -244,4 +244,8 @@ def filled_like(template: Template) -> Iterator[Network]:
 
 def failing_first(found: Sequence[Evidence]) -> list[Evidence]:
     """Return the evidence, most telling first: what fails, in batches of several samples, with many elements."""
-    return sorted(found, key=lambda entry: (not entry.fails, not entry.fresh, entry.case.batch.rows == 1))
+    return sorted(found, key=_tells_little)
+
+
+def _tells_little(entry: Evidence) -> tuple[bool, bool, bool, int]:
+    return not entry.fails, not entry.fresh, entry.case.batch.rows == 1, -entry.given.size

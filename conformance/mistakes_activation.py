@@ -220,7 +220,7 @@ def table() -> Iterator[Mistake]:
         (
             "negative-side-lost",
             "the derivative is 0 where z < 0{where}: there it is the slope, or alpha exp(z)",
-            "np.where(z > 0, 1, slope), not z > 0",
+            "delta * np.where(z > 0, 1, slope), not delta * (z > 0)",
             sloped(lambda s: slope_at(ReLU(), s.k, s.x) if isinstance(s.layer, LeakyReLU | ELU) else None),
             (LeakyReLU, ELU),
         ),
@@ -241,7 +241,7 @@ def table() -> Iterator[Mistake]:
         (
             "derivative-twice",
             "the slope of LeakyReLU is applied twice below 0",
-            "np.where(z > 0, 1, slope), not slope**2",
+            "np.where(z > 0, 1, slope), not np.where(z > 0, 1, slope**2)",
             replaced(_squared_slope),
             (LeakyReLU,),
         ),
@@ -311,7 +311,7 @@ def table() -> Iterator[Mistake]:
         (
             "softmax-sign",
             "the two terms of the softmax's Jacobian are added: the second one is subtracted",
-            "p * (d - (p * d).sum(axis=1, keepdims=True)), not d + ...",
+            "p * (d - (p * d).sum(axis=1, keepdims=True)), not p * (d + ...)",
             _softmax_pulled(lambda s: s.output * (s.delta + (s.output * s.delta).sum(axis=-1, keepdims=True))),
             (Softmax,),
         ),

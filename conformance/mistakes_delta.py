@@ -193,7 +193,7 @@ def table() -> Iterator[Mistake]:
         (
             "one-hot-missing",
             "the label is not subtracted: the delta of a cross entropy is p - y, not p",
-            "delta = p - y (p[rows, labels] -= 1), not delta = p",
+            "delta = p - y (delta = p.copy(); delta[rows, labels] -= 1), not delta = p",
             _label_missing,
             (SoftmaxCrossEntropy, CrossEntropy, SigmoidCrossEntropy, BinaryCrossEntropy),
         ),
@@ -235,14 +235,14 @@ def table() -> Iterator[Mistake]:
         (
             "softmax-axis",
             "the softmax is taken over the samples: normalise each sample over its classes",
-            "p = e / e.sum(axis=1, keepdims=True), not axis=0",
+            "p = e / e.sum(axis=1, keepdims=True), not e / e.sum(axis=0)",
             _softmax_over_the_batch,
             (SoftmaxCrossEntropy,),
         ),
         (
             "softmax-axis",
             "the exponentials are divided by their sum over the samples: normalise each sample over its classes",
-            "p = e / e.sum(axis=1, keepdims=True), not axis=0",
+            "p = e / e.sum(axis=1, keepdims=True), not e / e.sum(axis=0)",
             _softmax_over_the_batch_of_shifted,
             (SoftmaxCrossEntropy,),
         ),

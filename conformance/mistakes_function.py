@@ -68,6 +68,10 @@ def _other_gelu(layer: Record) -> Record | None:
     return GELU("none" if layer.approximate == "tanh" else "tanh") if isinstance(layer, GELU) else None
 
 
+def _call(name: str) -> str:
+    return f"{'leaky_relu' if name == LeakyReLU.__name__ else name.lower()}(z)"
+
+
 def table() -> Iterator[Mistake]:
     """Yield all mistakes of this kind."""
     yield from _others()
@@ -91,7 +95,7 @@ def _others() -> Iterator[Mistake]:
                 yield Mistake(
                     "other-derivative",
                     f"the backward pass of {this} has the derivative of {that}",
-                    f"delta * {this.lower()}_derivative(z), not {that.lower()}_derivative(z)",
+                    f"delta times the derivative of {this}, not delta times that of {that}",
                     step=replaced(change),
                     kinds=(type(own),),
                     claims=2,
@@ -100,7 +104,7 @@ def _others() -> Iterator[Mistake]:
                 yield Mistake(
                     "other-forward",
                     f"the forward pass computes {that} where the network says {this}; the backward pass is {this}'s",
-                    f"a = {this.lower()}(z), not {that.lower()}(z)",
+                    f"a = {_call(this)}, not a = {_call(that)}",
                     forward=_forward_alone(change, slope),
                     kinds=(type(own),),
                     claims=3 + more,
@@ -108,7 +112,7 @@ def _others() -> Iterator[Mistake]:
             yield Mistake(
                 "other-activation",
                 f"{that} is computed where the network says {this}, forward and backward",
-                f"a = {this.lower()}(z), not {that.lower()}(z)",
+                f"a = {_call(this)}, not a = {_call(that)}",
                 forward=_instead(change),
                 kinds=(type(own),),
                 claims=2,

@@ -139,7 +139,7 @@ def table() -> Iterator[Mistake]:
         (
             "wrong-activation",
             "the gradient of a weight is made with the layer's own output: use the incoming activation",
-            "dw = x.T @ delta with the layer's input x, not its output",
+            "dw = x.T @ delta with x the layer's input, not dw = z.T @ delta with its output",
             _weight(lambda s: s.output.mT @ s.delta if s.square else None),
         ),
         (
@@ -235,7 +235,7 @@ def table() -> Iterator[Mistake]:
         (
             "last-sample-dropped",
             "the last sample is left out of the gradients of the weights: go through all samples",
-            "x.T @ delta, not x[:-1].T @ delta[:-1]; range(n), not range(n - 1)",
+            "x.T @ delta (or range(n)), not x[:-1].T @ delta[:-1] (or range(n - 1))",
             _weight(lambda s: s.x[:-1].mT @ s.delta[:-1]),
         ),
         (
@@ -305,7 +305,7 @@ def table() -> Iterator[Mistake]:
             "updated-weights",
             f"the delta is propagated through weights that were updated already (by {rate:g} times their gradient): "
             "update the weights when the whole backward pass is done",
-            "w -= rate * dw after the last delta_below = delta @ w.T, not before it",
+            "delta_below = delta @ w.T, then w -= rate * dw, not w -= rate * dw, then delta_below = delta @ w.T",
             step=_propagated(_stepped(rate)),
             kinds=(Dense,),
         )

@@ -237,7 +237,7 @@ def table() -> Iterator[Mistake]:
         (
             "softmax-axis",
             "the softmax is taken over the samples, in cost and gradients: normalise each sample over its classes",
-            "e / e.sum(axis=1, keepdims=True), not axis=0",
+            "e / e.sum(axis=1, keepdims=True), not e / e.sum(axis=0)",
             OverBatch,
         ),
         (

@@ -184,7 +184,7 @@ def table() -> Iterator[Mistake]:
     yield Mistake(
         "half-mse",
         "cost and gradient are those of half the squared error: multiply by 2, or declare the convention half",
-        "cost = ((a - y) ** 2).mean(), not / 2; its delta is 2 * (a - y) / y.size",
+        "cost = ((a - y) ** 2).mean() and delta = 2 * (a - y) / y.size, not half of each",
         given=whole_loss(_halved),
         claims=2,
         kinds=(MeanSquaredError,),

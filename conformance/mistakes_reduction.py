@@ -192,13 +192,13 @@ def table() -> Iterator[Mistake]:
     yield Mistake(
         "mean-over-elements",
         "the cross entropy is averaged over samples and classes: it has one cost a sample, divide by the samples alone",
-        "delta = (p - y) / len(x), not / y.size",
+        "delta = (p - y) / len(x), not (p - y) / y.size",
         end=scaled(lambda e: averaged(e, 1 / e.z.shape[-1]) if isinstance(e.loss, CLASSES) else None),
     )
     yield Mistake(
         "mean-over-rows",
         "the cost is averaged over the samples alone: this loss has one cost an element, divide by samples x outputs",
-        "delta = ... / y.size, not / len(x); or declare the convention batchmean",
+        "delta = 2 * (a - y) / y.size, not 2 * (a - y) / len(x) (or declare the convention batchmean)",
         end=scaled(
             lambda e: float(e.z.shape[-1]) if isinstance(e.loss, ELEMENTS) and e.loss.reduction == "mean" else None
         ),
@@ -214,13 +214,13 @@ def table() -> Iterator[Mistake]:
     yield Mistake(
         "mean-of-others",
         "the mean is taken over N - 1 samples: divide by N",
-        "/ len(x), not / (len(x) - 1)",
+        "delta = (p - y) / len(x), not (p - y) / (len(x) - 1)",
         end=scaled(lambda e: averaged(e, e.rows / (e.rows - 1)) if e.rows > 1 else None),
     )
     yield Mistake(
         "ignored-rows-counted",
         "ignored rows count in the mean: divide by the rows whose label is not ignore_index",
-        "delta / (labels != ignore_index).sum(), not / len(labels)",
+        "delta / (labels != ignore_index).sum(), not delta / len(labels)",
         end=scaled(_ignored_counted),
     )
     yield Mistake(
@@ -256,7 +256,7 @@ def table() -> Iterator[Mistake]:
     yield Mistake(
         "weights-not-normalised",
         "the mean of the weighted costs is divided by the batch size: divide by the sum of the weights of the labels",
-        "delta / class_weights[labels].sum(), not / len(labels)",
+        "delta / class_weights[labels].sum(), not delta / len(labels)",
         end=scaled(_unnormalised),
     )
     yield Mistake(

@@ -125,7 +125,7 @@ CONSTANTS = (
         (
             "half",
             "the gradients{where} are half of what they should be: a factor 2, or one of two contributions, is missing",
-            "look for a factor 1/2, and for a value that is used twice (+=, not =)",
+            "look for a factor 1/2, and for = where += belongs",
         ),
         ("weight-half", "the gradients of the weights{where} are half of what they should be", "look for a factor 1/2"),
         ("bias-half", "the gradients of the biases{where} are half of what they should be", "look for a factor 1/2"),
@@ -174,7 +174,7 @@ CONSTANTS = (
         (
             "mean-over-rows",
             "the gradients{where} are too large by the number of outputs: the loss is averaged over them too",
-            "delta = ... / y.size, not / len(x)",
+            "delta = 2 * (a - y) / y.size, not 2 * (a - y) / len(x)",
         ),
     ),
     Constant(
@@ -183,7 +183,7 @@ CONSTANTS = (
         (
             "mean-over-elements",
             "the gradients{where} are divided by the number of outputs, which the loss is not averaged over",
-            "delta = ... / len(x), not / y.size",
+            "delta = (p - y) / len(x), not (p - y) / y.size",
         ),
     ),
     Constant(

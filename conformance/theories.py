@@ -41,6 +41,8 @@ PLAIN = 2
 """A mistake that claims no more is looked for in all layers alike."""
 BEAM = 8
 """So many incomplete explanations are followed further."""
+BY_ROWS = {"no-mean", "mean-twice", "weight-no-mean", "weight-mean", "bias-no-mean", "bias-mean"}
+"""Mistakes of which two can always be said in another way: the factor is what is known."""
 KEPT = 2000
 """So many predictions of a case are kept."""
 ALIKE = 1e-9
@@ -113,9 +115,10 @@ class Theory:
 
     @property
     def plausible(self) -> bool:
-        """Whether all are different mistakes, of which one alone has a rounding of its own."""
+        """Whether all are different mistakes, of which at most one is a factor of the batch, and none rounds freely."""
         ids = [mistake.id for mistake in self.mistakes]
-        return len(set(ids)) == len(ids) and not self.inexact and self.short is None
+        whole = sum(mistake.finish is not None and mistake.id in BY_ROWS for mistake in self.mistakes)
+        return len(set(ids)) == len(ids) and whole <= 1 and not self.inexact and self.short is None
 
     def with_another(self, mistake: Mistake) -> Theory:
         """Return the theory that this mistake was made as well."""
@@ -293,7 +296,9 @@ class Search:
 
     def several(self) -> list[Theory]:
         """Return the same of as few mistakes at once as it takes, where no single one does (`single`)."""
-        beam = _best(self._scored)
+        # an array that is off by a constant is half explained by what is right, too
+        least = self._score(Theory(())) or 0.0
+        beam = _best(self._scored, least)
         left = self.most
         for _ in range(MOST - 1):
             next_ones = [
@@ -309,7 +314,7 @@ class Search:
                 simplest = {theory.symptom: theory for theory in map(self._simplified, found)}
                 fewest = min(len(theory.mistakes) for theory in simplest.values())
                 return [theory for theory in simplest.values() if len(theory.mistakes) == fewest]
-            beam = _best(longer)
+            beam = _best(longer, least)
         return []
 
     def _simplified(self, theory: Theory) -> Theory:
@@ -381,10 +386,10 @@ class Search:
         return all(asked(theory, evidence) is not Answer.REFUTED for evidence in passing)
 
 
-def _best(scored: Sequence[tuple[float | None, Theory]]) -> list[Theory]:
-    """Return the theories that explain most, of each symptom one."""
+def _best(scored: Sequence[tuple[float | None, Theory]], least: float) -> list[Theory]:
+    """Return the theories that explain most, and more than the `least`, of each symptom one."""
     best: dict[tuple[str, float], Theory] = {}
-    better = [(score, theory) for score, theory in scored if score is not None and score > 0]
+    better = [(score, theory) for score, theory in scored if score is not None and score > least]
     for score, theory in sorted(better, key=lambda pair: (-pair[0], pair[1].claims)):
         best.setdefault((theory.symptom, round(score, 6)), theory)
         if len(best) == BEAM:
