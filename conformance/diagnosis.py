@@ -67,7 +67,7 @@ class Diagnosis:
 
 UNKNOWN = Diagnosis()
 UNNAMED = Diagnosis(
-    likely="unknown: no mistake that has a name gives these numbers, nor do two or three that were tried"
+    likely="unknown: no mistake that has a name gives these numbers, nor do combinations of two or three"
 )
 
 

@@ -206,11 +206,13 @@ def layer_name(index: int, network: Network) -> str:
 
 
 def _between(path: str, index: int, network: Network, right: set[str]) -> str:
-    """Return where an error enters, as far as the gradients of the parameters alone tell."""
+    """Return where an error enters, as far as the gradients of the parameters alone tell it for sure."""
     layers = [int(name.partition(".")[0]) for name in network.parameters()]
     beside = [name for name in network.parameters() if name.startswith(f"{index}.") and name != path]
-    if beside and set(beside) <= right:
+    if beside and set(beside) <= right and set(network.parameters()) - right == {path}:
         return f"{path} itself: {' and '.join(beside)}, from the same delta, is right"
+    if set(beside) & right:
+        return ""
     above = min((other for other in layers if other > index), default=None)
     if above is None:
         return f"what is above {layer_name(index, network)}: the forward pass, the cost, or the delta on its way down"

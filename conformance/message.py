@@ -24,6 +24,8 @@ def columns() -> int:
     return max(40, min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns))
 
 
+ANYWHERE = "what is above"
+"""How a place begins that says less than a name does."""
 UNSTEADY = {"STATEFUL", "NONDETERMINISTIC"}
 """Kinds of findings that hold one call against another, and not against the reference."""
 VOTED = {"WRONG", "NONFINITE"}
@@ -57,7 +59,7 @@ def _cause(finding: Finding) -> Iterator[tuple[str, str]]:
             yield f"write{place}", line
             if separator:
                 yield f"not{place}", wrong
-    if finding.place:
+    if finding.place and not (finding.symptom and finding.place.startswith(ANYWHERE)):
         yield "enters in", finding.place
 
 

@@ -156,14 +156,14 @@ def table() -> Iterator[Mistake]:
         ),
         (
             "one-minus-output",
-            "the derivative of Tanh is 1 - a: it is 1 - a**2",
+            "the derivative of Tanh is written 1 - a, where it is 1 - a**2",
             "1 - a**2, not 1 - a",
             sloped(lambda s: 1 - s.output if isinstance(s.layer, Tanh) else None),
             (Tanh,),
         ),
         (
             "one-minus-output",
-            "the derivative of Sigmoid is 1 - a: its factor a is missing",
+            "the derivative of Sigmoid is written 1 - a: its factor a is missing",
             "a * (1 - a), not 1 - a",
             sloped(lambda s: 1 - s.output if isinstance(s.layer, Sigmoid) else None),
             (Sigmoid,),
@@ -282,7 +282,7 @@ def table() -> Iterator[Mistake]:
         ),
         (
             "output-as-derivative",
-            "the derivative of Sigmoid is a: its factor 1 - a is missing",
+            "the derivative of Sigmoid is written a: its factor 1 - a is missing",
             "a * (1 - a), not a",
             sloped(lambda s: s.output if isinstance(s.layer, Sigmoid) else None),
             (Sigmoid,),

@@ -160,14 +160,14 @@ def table() -> Iterator[Mistake]:
         yield Mistake(
             "label-shift",
             f"the labels are off by one: label {how} is used where label belongs; classes are numbered from 0",
-            f"p[rows, labels] -= 1, not p[rows, labels {how}]",
+            f"p[rows, labels] -= 1, not p[rows, labels {how}] -= 1",
             given=in_batch(_shifted(by)),
             claims=2,
         )
         yield Mistake(
             "label-shift",
             f"the labels are off by one in the delta: label {how} is used where label belongs",
-            f"p[rows, labels] -= 1, not p[rows, labels {how}]",
+            f"p[rows, labels] -= 1, not p[rows, labels {how}] -= 1",
             end=delta_of(_shifted(by)),
         )
     yield Mistake(

@@ -193,7 +193,7 @@ class Record:
     def _settle_all(self) -> None:
         """Make all bugs small that are told; what one of them explains is part of it."""
         for bug in self.bugs.told():
-            if bug.settled or self.bugs.merged(bug) or self.bugs.unnamed(bug):
+            if bug.settled or self.bugs.merged(bug) or (self.plan.diagnose and self.bugs.unnamed(bug)):
                 continue
             if bug in self._told():
                 self._settle(bug)

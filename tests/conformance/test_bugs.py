@@ -130,3 +130,11 @@ def test_gradients_of_the_reference_have_no_bug():
     from gradconform.conformance.implementations import Implementation
 
     assert run(Plan([Implementation("right", gradients)], 8, seed=2, witnesses=False)).findings == []
+
+
+def test_what_has_no_name_and_is_met_in_the_same_case_is_one_finding(monkeypatch):
+    # weights and biases of a layer whose delta is wrong in a way that nobody knows
+    monkeypatch.setattr(record, "diagnose", lambda failure, plan: UNKNOWN)
+    (finding,) = checked("delta-offset", shrink_seconds=0.5).findings
+    apart = checked("delta-offset", shrink_seconds=0.5, diagnose=False).findings
+    assert finding.failing_cases == sum(one.failing_cases for one in apart)

@@ -172,7 +172,7 @@ def test_a_wrong_bias_gradient_is_named_in_the_first_line(tmp_path, without):
     assert done.returncode == 1, done.stderr
     first, *lines = done.stdout.splitlines()
     assert first.startswith("FAILED  my_mlp.py:gradients   0.bias is wrong: ")
-    assert first.endswith(" x what rounding can explain")
+    assert first.endswith(" x what rounding can explain; likely bias-mean")
     text = " ".join(" ".join(lines).split())
     assert "yours / expected 0.500000 = 1/batch" in text
     assert "right 2.weight, 2.bias, 0.weight" in text

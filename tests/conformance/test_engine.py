@@ -504,7 +504,13 @@ DEEP = parse("2 -> Dense(3) -> Tanh -> Dense(2) -> Softmax, CrossEntropy")
             ["delta 0"],
             "what is above layers[2], Dense: the forward pass, the cost, or the delta on its way down",
         ),
-        ("parameters", "2.bias", ["2.weight"], "2.bias itself: 2.weight, from the same delta, is right"),
+        (
+            "parameters",
+            "2.bias",
+            ["2.weight", "0.weight", "0.bias"],
+            "2.bias itself: 2.weight, from the same delta, is right",
+        ),
+        ("parameters", "2.bias", ["2.weight"], ""),
         (
             "parameters",
             "0.bias",
