@@ -66,9 +66,10 @@ TOGETHER = (
     ({"bias0-mean", "weight0-mean"}, "mean-twice"),
     ({"bias2-scalar"}, "bias-missing"),
     ({"bias2-scalar", "weight2-zero"}, "zeros"),
+    ({"no-mean", "bias0-mean", "bias2-scalar"}, "weight-no-mean"),
 )
-"""What computes the same as another mistake: where both gradients of a layer are divided, and where one sum is taken of
-all of the output delta of a softmax, which is 0."""
+"""What computes the same, in every network, as another mistake: where both gradients of a layer are divided; where one
+sum is taken of all of the output delta of a softmax, which is 0; and where a bias is divided by what nothing is."""
 
 
 def mutated(mutations: Sequence[Mutation]) -> Any:
