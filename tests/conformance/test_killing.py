@@ -129,6 +129,7 @@ def test_correct_code_raises_no_alarm(monkeypatch):
 
 
 def test_an_alarm_in_correct_code_fails_the_matrix(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
     lava = Implementation("lava", FAULTS["bias-missing"].make(), "1.0")
     monkeypatch.setattr(killing.known, "installed", lambda: [lava])
     result = kill_all([], max_examples=2)

@@ -25,8 +25,9 @@ NETWORK = "2 -> Dense(2) -> Tanh -> Dense(3), SoftmaxCrossEntropy"
 
 
 @pytest.fixture
-def command(capsys):
+def command(capsys, monkeypatch):
     """Return a function that runs a command in this process: its exit code, its results and its progress."""
+    monkeypatch.setenv("COLUMNS", "100")
 
     def run(*arguments):
         with pytest.raises(SystemExit) as left:
