@@ -21,6 +21,7 @@ from gradconform.conformance.fresh import (
     filled_like,
     networks_like,
 )
+from gradconform.conformance.judge import UNSTEADY
 from gradconform.conformance.memory import remembered
 from gradconform.conformance.patterns import known, located
 from gradconform.conformance.plan import GivenNetworks
@@ -45,7 +46,6 @@ SLACK = 1
 """An explanation that claims so much more than another is told beside it."""
 NAMED = {Kind.WRONG, Kind.NONFINITE}
 """What may come of a wrong formula. The other kinds say themselves what is wrong."""
-UNSTEADY = {Kind.STATEFUL, Kind.NONDETERMINISTIC}
 
 
 @dataclass(frozen=True)

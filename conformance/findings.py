@@ -200,6 +200,10 @@ def place_of(root: Comparison, network: Network, comparisons: Sequence[Compariso
     return ""
 
 
+ANYWHERE = "what is above"
+"""How a place begins that says less than the name of a mistake does."""
+
+
 def layer_name(index: int, network: Network) -> str:
     """Return a layer by its index and its kind."""
     return f"layers[{index}], {type(network.layers[index]).__name__}"
@@ -215,7 +219,7 @@ def _between(path: str, index: int, network: Network, right: set[str]) -> str:
         return ""
     above = min((other for other in layers if other > index), default=None)
     if above is None:
-        return f"what is above {layer_name(index, network)}: the forward pass, the cost, or the delta on its way down"
+        return f"{ANYWHERE} {layer_name(index, network)}: the forward pass, the cost, or the delta on its way down"
     own = {name for name in network.parameters() if name.startswith(f"{above}.")}
     if own <= right:
         return f"the delta between layers[{above}] and layers[{index}]: {' and '.join(sorted(own))} are right"

@@ -6,8 +6,11 @@ import shutil
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 
-from gradconform.conformance.compare import LOOKS, Look
+from gradconform.conformance.compare import LOOKS, Kind, Look
+from gradconform.conformance.diagnosis import AND, OR
+from gradconform.conformance.findings import ANYWHERE
 from gradconform.conformance.implementations import REFERENCE
+from gradconform.conformance.judge import UNSTEADY
 from gradconform.conformance.regimes import REGIMES
 from gradconform.conformance.results import Coverage, Finding, Number, Pinned, Result, Tally
 from gradconform.conformance.sharpness import QUANTILES, Sharpness
@@ -24,10 +27,6 @@ def columns() -> int:
     return max(40, min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns))
 
 
-ANYWHERE = "what is above"
-"""How a place begins that says less than a name does."""
-UNSTEADY = {"STATEFUL", "NONDETERMINISTIC"}
-"""Kinds of findings that hold one call against another, and not against the reference."""
 VOTED = {"WRONG", "NONFINITE"}
 """Kinds on which others have something to say."""
 
@@ -51,8 +50,8 @@ def _cause(finding: Finding) -> Iterator[tuple[str, str]]:
     """Yield what is probably wrong, the line that belongs there and the one that stands there."""
     if finding.likely:
         yield "likely", finding.likely
-    for mend in filter(None, finding.mend.split("; or: ")):
-        several = mend.split("; and ")
+    for mend in filter(None, finding.mend.split(OR)):
+        several = mend.split(AND)
         for number, one in enumerate(several, 1):
             place = f" ({number})" if len(several) > 1 else ""
             line, separator, wrong = one.partition(", not ")
@@ -74,7 +73,8 @@ def _numbers(finding: Finding) -> Iterator[tuple[str, str]]:
         return
     place = f"{finding.path}[{', '.join(map(str, finding.index))}]" if finding.index else finding.path
     yours, expected = _told_apart(finding.actual, finding.expected)
-    if finding.kind in UNSTEADY:
+    if Kind[finding.kind] in UNSTEADY:
+        # one call is held against another, and not against the reference
         yield "worst element", f"{place}     now {yours}     in the first call {expected}"
         return
     yield "worst element", f"{place}     yours {yours}     expected {expected}"

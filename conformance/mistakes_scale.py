@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from gradconform.case import Case, Gradients
 from gradconform.conformance.mistake import Mistake
 from gradconform.layers import Dense
@@ -34,13 +32,6 @@ class Constant:
 
 def _rows(case: Case) -> float:
     return float(case.batch.rows)
-
-
-def _kept(case: Case) -> float:
-    ignored = getattr(case.network.loss, "ignore_index", None)
-    if not case.batch.labelled or ignored is None:
-        return _rows(case)
-    return float(np.count_nonzero(case.batch.targets != ignored))
 
 
 def _outputs(case: Case) -> float:
