@@ -34,6 +34,9 @@ DTYPES = ("float64", "float32", "bfloat16", "float16")
 ARITHMETIC = "xla"
 """The rounding model in `gradconform.reference.precision` that XLA's kernels obey."""
 
+COMPILED = True
+"""Each new shape is compiled first."""
+
 PROGRAMS = 64
 """How many networks stay compiled. Each maps some 100 regions of memory, of which Linux allows a process 65530."""
 

@@ -28,7 +28,7 @@ from gradconform.conformance.checks import CHECKS
 from gradconform.conformance.examples import Draw, Example
 from gradconform.conformance.implementations import adapter
 from gradconform.conformance.message import finding_text, tally_text
-from gradconform.conformance.plan import Plan, draw_examples
+from gradconform.conformance.plan import Chunk, Plan, draw_examples
 from gradconform.conformance.record import Record
 from gradconform.conformance.regimes import REGIMES
 from gradconform.conformance.results import Result
@@ -50,9 +50,9 @@ ROUNDS = {"torch": 1, "jax": 4}
 
 def examples(plan: Plan) -> Iterator[Example]:
     """Yield the examples of a plan, without end."""
-    for chunk in itertools.count():
+    for start in itertools.count():
         drawn: list[Example] = []
-        draw_examples(plan, chunk, [Phase.generate], drawn.append)
+        draw_examples(plan, Chunk(start=start), [Phase.generate], drawn.append)
         yield from drawn
 
 

@@ -36,7 +36,7 @@ from gradconform.case import Array, Batch, Case, Gradients
 from gradconform.conformance.compare import ratios
 from gradconform.conformance.examples import Draw, Example
 from gradconform.conformance.implementations import adapter
-from gradconform.conformance.plan import Plan, draw_examples
+from gradconform.conformance.plan import Chunk, Plan, draw_examples
 from gradconform.conformance.sharpness import LADDER
 from gradconform.conformance.situation import Situation, Subject
 from gradconform.dtypes import DTYPES
@@ -51,9 +51,9 @@ Complains = Callable[[float], bool]
 def examples() -> Iterator[Example]:
     """Yield examples as `gradconform check torch` draws them, each structure once."""
     plan, met = Plan([adapter("torch")], seed=1), set()
-    for chunk in count():
+    for start in count():
         drawn: list[Example] = []
-        draw_examples(plan, chunk, [Phase.generate], drawn.append)
+        draw_examples(plan, Chunk(start=start), [Phase.generate], drawn.append)
         for example in drawn:
             if example.structure not in met:
                 met.add(example.structure)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-
-from hypothesis import Phase
 
 from gradconform.conformance import implementations as known
 from gradconform.conformance.canaries import proved
@@ -23,7 +19,6 @@ from gradconform.conformance.plan import (
     Plan,
     choose_checks,
     choose_dtypes,
-    draw_examples,
     network_strategy,
 )
 from gradconform.conformance.record import Record
@@ -107,9 +102,4 @@ def _told_apart(implementations: Sequence[Implementation]) -> list[Implementatio
 def run(plan: Plan) -> Result:
     """Run a plan over generated examples. Ctrl-C ends it early with what was found so far."""
     record = Record(plan)
-
-    def explore() -> None:
-        for chunk in itertools.count():
-            draw_examples(plan, chunk, [Phase.generate], partial(record.example, chunk))
-
-    return record.over(explore)
+    return record.over(record.explore)

@@ -17,6 +17,7 @@ from gradconform.conformance.examples import Draw, Example
 from gradconform.conformance.expected import key_text
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.judge import UNSTEADY, Judgement, judge
+from gradconform.conformance.plan import Chunk
 from gradconform.conformance.results import Finding, spelled
 from gradconform.conformance.situation import Situation
 from gradconform.network import Network
@@ -27,9 +28,9 @@ Evidence = tuple[Factor | None, int, int]
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a generated case came from: an example of the run's `chunk`-th chunk, and which of its draws."""
+    """Where a generated case came from: an example of one of the run's chunks, and which of its draws."""
 
-    chunk: int
+    chunk: Chunk
     example: Example
     draw: Draw
 

@@ -138,8 +138,8 @@ def installed() -> list[Implementation]:
 def adapter(name: str) -> Implementation:
     """Return the adapter of a framework; raises `NotInstalled` with the command that installs it.
 
-    Its module may declare `DTYPES`, all that it supports, and `ARITHMETIC`. Raises `InvalidInput` for a word in them
-    that is unknown.
+    Its module may declare `DTYPES`, all that it supports, `ARITHMETIC` and `COMPILED`. Raises `InvalidInput` for a
+    word in them that is unknown.
     """
     points = {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
     try:
@@ -158,6 +158,7 @@ def adapter(name: str) -> Implementation:
         dtypes=tuple(checked or declared),
         arithmetic=arithmetic,
         conventions=(name,) if name in CONVENTIONS else (),
+        compiled=bool(getattr(module, "COMPILED", False)),
     )
     if name not in points:
         return Implementation(name, module.gradients, version, default, tuple(declared))

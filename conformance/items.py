@@ -37,7 +37,7 @@ from gradconform.conformance.findings import Failure, Origin, finding_of
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.judge import judge
 from gradconform.conformance.message import filled, finding_text
-from gradconform.conformance.plan import DrawnNetworks, Networks, Plan, choose_dtypes, network_strategy
+from gradconform.conformance.plan import Chunk, DrawnNetworks, Networks, Plan, choose_dtypes, network_strategy
 from gradconform.conformance.plugin import JUDGED, MAX_EXAMPLES
 from gradconform.conformance.shrinking import shrink
 from gradconform.conformance.situation import Situation
@@ -63,8 +63,8 @@ class _ItemPlan(Plan):
 
     group: str = AGREEMENT
 
-    def examples(self) -> st.SearchStrategy[Example]:
-        drawn = super().examples()
+    def examples(self, round_: int = 0) -> st.SearchStrategy[Example]:
+        drawn = super().examples(round_)
         if self.group == "sample-twice":
             return drawn.map(lambda example: replace(example, rows=1))
         if self.group in SEVERAL_SAMPLES:
@@ -97,6 +97,7 @@ class Item:
         return _ItemPlan(
             [self.implementation],
             max_examples=self.max_examples * DRAWS,
+            draws=DRAWS,
             seed=self.seed,
             networks=self.networks,
             dtypes=[self.dtype],
@@ -147,7 +148,7 @@ class Item:
             if judgement.comparisons:
                 counts[self.title] += len(judgement.comparisons)
             if judgement.root is not None:
-                origin, plan = Origin(0, example, draw), self.plan
+                origin, plan = Origin(Chunk(), example, draw), self.plan
                 failure = Failure(
                     self.implementation, self.dtype, situation, judgement, f"regime {draw.regime}", origin
                 )

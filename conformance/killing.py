@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Literal
 
 import msgspec
-from hypothesis import Phase
 
 from gradconform.capabilities import EVERYTHING
 from gradconform.conformance import implementations as known
@@ -20,7 +17,7 @@ from gradconform.conformance.engine import run
 from gradconform.conformance.findings import Failure
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.judge import judge
-from gradconform.conformance.plan import MAX_EXAMPLES, Plan, draw_examples, network_strategy
+from gradconform.conformance.plan import MAX_EXAMPLES, Plan, network_strategy
 from gradconform.conformance.planting import Fault
 from gradconform.conformance.record import Record
 from gradconform.conformance.results import Finding, Result
@@ -139,11 +136,7 @@ def kill(fault: Fault, max_examples: int = MAX_EXAMPLES, seed: int = SEED) -> Ki
     plan.notify = lambda line: met.append(time.monotonic() - record.started)
     record = Record(plan)
 
-    def explore() -> None:
-        for chunk in itertools.count():
-            draw_examples(plan, chunk, [Phase.generate], partial(record.example, chunk))
-
-    result = record.over(explore)
+    result = record.over(record.explore)
     seconds = time.monotonic() - record.started
     finding = next(iter(result.findings), None)
     first = record.bugs.told()[0].first if result.findings else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from gradconform.conformance.examples import Example
 from gradconform.conformance.expected import Expectations
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.results import Finding
-from gradconform.conformance.strategies import declared_examples, templates
+from gradconform.conformance.strategies import DRAWS, declared_examples, templates
 from gradconform.dtypes import DTYPES
 from gradconform.errors import InvalidInput
 from gradconform.network import Network
@@ -31,6 +32,13 @@ SHRINK_SECONDS = 30.0
 """How long all failures of a run together are made smaller."""
 CHUNK = 10
 """Examples that are drawn from one start of Hypothesis: so few that it draws each afresh."""
+ROUND = 32
+"""Networks of a round. A run is a series of rounds that know nothing of each other, so that they add up to the same
+totals in whatever process each of them is run."""
+BROAD = 4
+"""So many rounds begin a run with many structures; later ones have more values for each structure instead."""
+COMPILED_DRAWS, LATER_DRAWS = 8, 16
+"""Cases of a structure where it is compiled, and in later rounds."""
 
 Networks = Network | str | Iterable[Network | str] | st.SearchStrategy[Network]
 Progress = Callable[[int, int], None]
@@ -69,6 +77,9 @@ class Plan:
     drawn. None: no limit.
 
     `diagnose`: whether bugs are given their names, for which implementations are asked for more cases.
+
+    `rounds`: the only rounds that are run, by their numbers from 0 on; None: all that it takes. `draws`: cases of each
+    structure; None: as many as suit the round and what is checked.
     """
 
     implementations: Sequence[Implementation]
@@ -85,6 +96,8 @@ class Plan:
     max_findings: int | None = None
     shrink_seconds: float = SHRINK_SECONDS
     diagnose: bool = True
+    rounds: Sequence[int] | None = None
+    draws: int | None = None
     expected: Expectations = field(default_factory=Expectations)
     command: str = ""
     progress: Progress = lambda done, total: None
@@ -92,11 +105,24 @@ class Plan:
     found: Callable[[Finding], None] = lambda finding: None
     keep: Callable[[Failure], None] = lambda failure: None
 
-    def examples(self) -> st.SearchStrategy[Example]:
+    def examples(self, round_: int = 0) -> st.SearchStrategy[Example]:
         """Return the strategy of what all implementations declare, or any of them, where they share nothing."""
         shared = combined([entry.capabilities for entry in self.implementations])
         networks = self.networks.strategy() if isinstance(self.networks, GivenNetworks) else self.networks
-        return declared_examples(shared, networks)
+        compiled = any(entry.capabilities.compiled for entry in self.implementations)
+        cases = LATER_DRAWS if round_ >= BROAD else COMPILED_DRAWS if compiled else DRAWS
+        return declared_examples(shared, networks, self.draws or cases)
+
+    @property
+    def networks_by_round(self) -> Iterator[tuple[int, int]]:
+        """The rounds that are run: the number of each, and how many networks it has."""
+        chosen = itertools.count() if self.rounds is None else self.rounds
+        for number in chosen:
+            left = self.max_examples - number * ROUND
+            if left > 0:
+                yield number, min(left, ROUND)
+            elif self.rounds is None:
+                return
 
     def dtypes_of(self, implementation: Implementation) -> Sequence[str]:
         """Return the dtypes in which an implementation is checked."""
@@ -105,6 +131,10 @@ class Plan:
 
 class Enough(Exception):
     """As many networks were judged as the plan wants."""
+
+
+class RoundDone(Exception):
+    """A round has all its networks."""
 
 
 def network_strategy(networks: Networks | None) -> DrawnNetworks | None:
@@ -142,7 +172,15 @@ def choose_dtypes(dtypes: Sequence[str]) -> Sequence[str]:
     return dtypes
 
 
-def draw_examples(plan: Plan, chunk: int, phases: list[Phase], function: Callable[[Example], None]) -> None:
+@dataclass(frozen=True)
+class Chunk:
+    """The examples of one start of Hypothesis: which round of a run they belong to, and which of its starts it is."""
+
+    round: int = 0
+    start: int = 0
+
+
+def draw_examples(plan: Plan, chunk: Chunk, phases: list[Phase], function: Callable[[Example], None]) -> None:
     """Call `function` with the examples of one chunk of a plan: always the same ones for the same seed.
 
     Hypothesis soon begins to vary examples a little instead of drawing others, which suits the search for a rare bug
@@ -168,12 +206,12 @@ def draw_examples(plan: Plan, chunk: int, phases: list[Phase], function: Callabl
             return
         try:
             function(example)
-        except Enough:
+        except (Enough, RoundDone):
             raise
         except Exception as error:
             # Hypothesis would try again, which a run with its counts is not made for
             broken.append(error)
 
-    seed(f"{plan.seed}/{chunk}")(configured(given(plan.examples())(test)))()
+    seed(f"{plan.seed}/{chunk.round}/{chunk.start}")(configured(given(plan.examples(chunk.round))(test)))()
     if broken:
         raise broken[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -10,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+from hypothesis import Phase
 
 from gradconform.case import Case
 from gradconform.conformance import implementations as known
@@ -23,7 +25,7 @@ from gradconform.conformance.expected import unexpected_pass
 from gradconform.conformance.findings import Failure, Origin, finding_of
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.judge import judge
-from gradconform.conformance.plan import Enough, Plan
+from gradconform.conformance.plan import Chunk, Enough, Plan, RoundDone, draw_examples
 from gradconform.conformance.regimes import REGIMES
 from gradconform.conformance.results import Coverage, Finding, Result, Tally, Verdict
 from gradconform.conformance.shrinking import shrink
@@ -62,6 +64,8 @@ class Record:
         self._shrinking = 0.0
         self._passed_over = 0
         self._met: set[Hashable] = set()
+        self._left = 0
+        """How many networks the current round still wants."""
         for implementation in plan.implementations:
             implementation.guard.timeout, implementation.guard.memory = plan.timeout, plan.max_memory
 
@@ -90,19 +94,33 @@ class Record:
                 findings.setdefault(bug.failure.id, self._finding(bug))
         return self._result(list(findings.values()), interrupted)
 
-    def example(self, chunk: int, example: Example) -> None:
+    def explore(self) -> None:
+        """Draw the plan's rounds. What one of them counts does not depend on those before it."""
+        for number, count in self.plan.networks_by_round:
+            self._met, self._passed_over, self._left = set(), 0, count
+            for implementation in self.plan.implementations:
+                implementation.kinks.clear()
+            with contextlib.suppress(RoundDone):
+                for start in itertools.count():
+                    chunk = Chunk(number, start)
+                    draw_examples(self.plan, chunk, [Phase.generate], partial(self.example, chunk))
+
+    def example(self, chunk: Chunk, example: Example) -> None:
         """Judge all implementations on the cases of an example.
 
-        Structures that were met are passed over, unless there seem to be no others.
+        Structures that the round has met are passed over, unless there seem to be no others.
         """
         self._enough()
+        if not self._left:
+            raise RoundDone
         if example.structure in self._met and self._passed_over < PATIENCE:
             self._passed_over += 1
             return
         self._passed_over = 0
+        self.structures += example.structure not in self._met
         self._met.add(example.structure)
-        self.structures = len(self._met)
-        for index, draw in enumerate(example.draws):
+        for index, draw in enumerate(example.draws[: self._left]):
+            self._left -= 1
             origin = Origin(chunk, example, draw)
             self.case(partial(example.case, draw), f"regime {draw.regime}", index == 0, origin)
 
@@ -133,7 +151,7 @@ class Record:
                 else:
                     tally.certify(judgement.views)
                     self.sightings[implementation.name].passed(situation.case, numbers, judgement.comparisons)
-                tally.kinks = implementation.kinks
+                tally.kinks = tally.kinks | implementation.kinks
         self._cover(situations, numbers, compared)
         self.networks += 1
         self.plan.progress(self.networks, self.plan.max_examples)

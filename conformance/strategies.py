@@ -80,10 +80,10 @@ LOSSES: dict[type[Loss], st.SearchStrategy[Loss]] = {
 }
 
 
-def draws() -> st.SearchStrategy[tuple[Draw, ...]]:
+def draws(count: int = DRAWS) -> st.SearchStrategy[tuple[Draw, ...]]:
     """Return a strategy of the numbers of one example's cases, each in a regime of its own."""
     draw = st.builds(Draw, st.sampled_from(list(REGIMES)), st.integers(0, 2**32 - 1))
-    several = st.lists(draw, min_size=DRAWS, max_size=DRAWS, unique_by=lambda one: one.regime)
+    several = st.lists(draw, min_size=count, max_size=count, unique_by=lambda one: one.regime)
     return several.map(tuple)
 
 
@@ -213,11 +213,13 @@ def examples(
     class_weights: bool = True,
     layouts: bool = True,
     single: bool = False,
+    cases: int = DRAWS,
 ) -> Example:
     """Return a strategy of examples: a network, a batch and the numbers of several cases.
 
     `labels`: the kinds that cross entropies are given. `class_weights`: whether some of them are given weights.
     `layouts`: whether arrays come in other memory orders than C. `single`: whether all batches have one row.
+    `cases`: how many there are, each in a regime of its own.
     """
     chosen = draw(network if network is not None else networks())
     weighted = class_weights and isinstance(chosen.loss, SoftmaxCrossEntropy) and draw(st.booleans())
@@ -227,7 +229,7 @@ def examples(
     return Example(
         network=chosen,
         rows=1 if single else draw(st.sampled_from(BATCH_SIZES)),
-        draws=draw(draws()),
+        draws=draw(draws(cases)),
         labels=kind,
         class_weights=weighted,
         layout=draw(st.sampled_from(get_args(Layout))) if layouts else "C",
@@ -235,7 +237,7 @@ def examples(
 
 
 def declared_examples(
-    capabilities: Capabilities, network: st.SearchStrategy[Network] | None = None
+    capabilities: Capabilities, network: st.SearchStrategy[Network] | None = None, cases: int = DRAWS
 ) -> st.SearchStrategy[Example]:
     """Return a strategy of examples of what is declared, of a network of one's own if it is given."""
     return examples(
@@ -244,4 +246,5 @@ def declared_examples(
         class_weights=capabilities.class_weights,
         layouts=capabilities.layouts,
         single=capabilities.samples == "single",
+        cases=cases,
     )

@@ -43,7 +43,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     do. `bias`: whether Dense layers have one; None: some do. `networks`: the only ones, in notation, a width that is
     free written as `*`. `samples`: whole batches, or single samples, handed over as vectors. `labels`: the kinds of
     targets that cross entropies take. `layouts`: whether arrays may come in any memory order. `conventions`: the names
-    of those that it follows. `arithmetic`: the rounding model that its kernels obey.
+    of those that it follows. `arithmetic`: the rounding model that its kernels obey. `compiled`: whether each new shape
+    is compiled first: then few shapes are drawn, with many values for each.
 
     Raises `InvalidInput`, one line that names the field and the words that are known.
     """
@@ -60,6 +61,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     layouts: bool = False
     conventions: tuple[str, ...] = ()
     arithmetic: str = "any"
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         checked: dict[str, object] = {
@@ -75,6 +77,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             "layouts": _flag("layouts", self.layouts),
             "conventions": _conventions(self.conventions),
             "arithmetic": _words("arithmetic", (self.arithmetic,), ARITHMETICS)[0],
+            "compiled": _flag("compiled", self.compiled),
         }
         for name, value in checked.items():
             msgspec.structs.force_setattr(self, name, value)
@@ -167,6 +170,7 @@ def combined(several: Sequence[Capabilities]) -> Capabilities:
             labels=_shared(first.labels, other.labels),
             class_weights=first.class_weights and other.class_weights,
             layouts=first.layouts and other.layouts,
+            compiled=first.compiled or other.compiled,
         )
     return first
 

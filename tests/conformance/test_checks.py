@@ -18,7 +18,7 @@ from gradconform.conformance.compare import Kind
 from gradconform.conformance.examples import Draw, Example
 from gradconform.conformance.implementations import Implementation, reference
 from gradconform.conformance.judge import judge
-from gradconform.conformance.plan import Enough, Plan, draw_examples
+from gradconform.conformance.plan import Chunk, Enough, Plan, draw_examples
 from gradconform.conformance.situation import Situation, Subject
 from gradconform.reference.backpropagation import gradients
 
@@ -49,8 +49,8 @@ def drawn():
         examples.append(example)
 
     with contextlib.suppress(Enough):
-        for chunk in itertools.count():
-            draw_examples(Plan([], seed=2), chunk, [Phase.generate], take)
+        for start in itertools.count():
+            draw_examples(Plan([], seed=2), Chunk(start=start), [Phase.generate], take)
     return examples
 
 

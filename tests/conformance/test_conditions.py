@@ -13,7 +13,7 @@ from gradconform.conformance.conditions import CONDITIONS, conditions
 from gradconform.conformance.engine import run
 from gradconform.conformance.examples import Draw, Example
 from gradconform.conformance.implementations import reference
-from gradconform.conformance.plan import Enough, Plan, draw_examples, network_strategy
+from gradconform.conformance.plan import Chunk, Enough, Plan, draw_examples, network_strategy
 from gradconform.notation import parse
 
 CLASSES = "4 -> Dense(3), SoftmaxCrossEntropy"
@@ -80,8 +80,8 @@ def test_the_default_strategies_meet_all_of_them():
         met.update(conditions(example.case(example.draws[0], "float64")))
 
     with contextlib.suppress(Enough):
-        for chunk in itertools.count():
-            draw_examples(Plan([], seed=3), chunk, [Phase.generate], count)
+        for start in itertools.count():
+            draw_examples(Plan([], seed=3), Chunk(start=start), [Phase.generate], count)
     assert set(met) == set(CONDITIONS)
     assert min(met.values()) > 3
 

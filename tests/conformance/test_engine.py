@@ -189,7 +189,7 @@ def test_only_and_exclude_choose_checks():
     (only, *_) = gc.check("reference", networks=SMALL, max_examples=8, only=["loss", "sum-of-samples"]).implementations
     assert set(only.checks) == {"loss", "sum-of-samples"}
     (rest, *_) = gc.check(
-        "reference", networks=SMALL, max_examples=8, exclude=["loss", "sum-of-samples"]
+        "reference", networks=SMALL, max_examples=32, exclude=["loss", "sum-of-samples"]
     ).implementations
     assert set(rest.checks) == {
         "outputs", "output-delta", "deltas", "parameters", "input", "batch-permutation", "class-permutation",
