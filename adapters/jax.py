@@ -6,7 +6,8 @@ rule raises `Unsupported`, such as `jax: no rule for Conv2d`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache, singledispatch
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradconform.adapters.jax_programs import Program, shown
 from gradconform.case import Array, Batch, Gradients, Parameters
 from gradconform.errors import Unsupported
 from gradconform.layers import ELU, GELU, Dense, Layer, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
@@ -40,13 +42,6 @@ COMPILED = True
 PROGRAMS = 64
 """How many networks stay compiled. Each maps some 100 regions of memory, of which Linux allows a process 65530."""
 
-OPTIONS: dict[str, str | bool] = {"xla_backend_optimization_level": "0", "xla_disable_hlo_passes": "fusion"}
-"""For the probed program; the plain one has the defaults, as users run it.
-
-Without optimization it compiles in 3/5 of the time. Without fusion what it shows is what it goes on with: else XLA may
-compute an output twice, for the caller and, rounded otherwise, inside the kernel that uses it.
-"""
-
 
 class Operands(NamedTuple):
     """What a compiled program takes, of NumPy outside and of JAX inside; `None` where the case has none."""
@@ -63,47 +58,6 @@ def version() -> str:
     return str(jax.__version__)
 
 
-def gradients(network: Network, parameters: Parameters, batch: Batch) -> Gradients[Array]:
-    """Return loss, gradients, deltas and outputs as JAX computes them on its default device.
-
-    Shapes are those of `Gradients`, weights are (in, out); the dtype is that of `batch.inputs`, one of `DTYPES`.
-    `captured` is all that the probed program computes, to which deltas and outputs belong. Nothing that is passed in
-    is changed, and nothing returned shares memory with it.
-    Raises `Unsupported` for a layer, a loss, an option or a dtype without rule.
-    """
-    dtype = batch.inputs.dtype
-    if dtype.name not in DTYPES:
-        raise Unsupported(f"jax: no rule for {dtype}")
-    operands = Operands(
-        {path: parameters[path] for path in network.parameters()},
-        batch.inputs,
-        _targets(network.loss, batch.targets),
-        batch.class_weights,
-        batch.cotangent,
-    )
-    # A context and not the global switch: the caller's own JAX code keeps the precision that it has.
-    with jax.enable_x64(dtype.itemsize == 8):
-        programs = compiled(network, batch.rows, dtype.name, batch.targets.ndim == 1, batch.class_weights is not None)
-        # Copies: what JAX returns is read-only, and copying waits until it is computed.
-        plain, probed = jax.tree.map(np.array, (programs.plain(operands), programs.probed(operands)))
-    paths = list(operands.parameters)  # in the network's order, where JAX sorts
-    captured = Gradients(
-        parameters={path: probed.parameters[path] for path in paths},
-        loss=probed.loss,
-        input=probed.inputs,
-        deltas=dict(enumerate(probed.deltas)),
-        outputs=dict(enumerate(probed.outputs)),
-    )
-    return Gradients(
-        parameters={path: plain.parameters[path] for path in paths},
-        loss=plain.loss,
-        input=plain.inputs,
-        deltas=captured.deltas,
-        outputs=captured.outputs,
-        captured=captured,
-    )
-
-
 class Results(NamedTuple):
     """What a compiled program returns; `deltas` and `outputs`, by layer, are empty without probes."""
 
@@ -113,17 +67,74 @@ class Results(NamedTuple):
     deltas: Sequence[Any] = ()
     outputs: Sequence[Any] = ()
 
+    def gradients(self, network: Network) -> Gradients[Array]:
+        """Return the same as arrays of NumPy. It waits until JAX has computed them."""
+        # copies: what JAX returns is read-only; and in the network's order, where JAX sorts
+        return Gradients(
+            parameters={path: np.array(self.parameters[path]) for path in network.parameters()},
+            loss=np.array(self.loss),
+            input=np.array(self.inputs),
+            deltas={index: np.array(delta) for index, delta in enumerate(self.deltas)},
+            outputs={index: np.array(output) for index, output in enumerate(self.outputs)},
+        )
+
+
+def gradients(network: Network, parameters: Parameters, batch: Batch) -> Gradients[Array]:
+    """Return loss, gradients, deltas and outputs as JAX computes them on its default device.
+
+    Shapes are those of `Gradients`, weights are (in, out); the dtype is that of `batch.inputs`, one of `DTYPES`.
+    `captured` is all that the probed program computes, to which deltas and outputs belong. Nothing that is passed in
+    is changed, and nothing returned shares memory with it.
+    Raises `Unsupported` for a layer, a loss, an option or a dtype without rule.
+    """
+    programs, operands = _programs(network, parameters, batch)
+    # a context and not the global switch: the caller's own JAX code keeps the precision that it has
+    with jax.enable_x64(batch.inputs.dtype.itemsize == 8):
+        plain, probed = programs.plain(operands), programs.probed(operands)
+    found, captured = plain.gradients(network), probed.gradients(network)
+    return replace(found, deltas=captured.deltas, outputs=captured.outputs, captured=captured)
+
+
+def bare(network: Network, parameters: Parameters, batch: Batch) -> Gradients[Array]:
+    """Return what `gradients` returns as `captured`, all of one run, for a fraction of the time to compile.
+
+    It is for batches of which the parameters' gradients alone are asked for, and whose shape may never come again. What
+    JAX traces is the same code and what differentiates it the same transformation; the plain program differs from this
+    one in what XLA fuses, thus in rounding alone, which `gradients` has compared for the network's own batch.
+    Raises `Unsupported` for a layer, a loss, an option or a dtype without rule.
+    """
+    programs, operands = _programs(network, parameters, batch)
+    with jax.enable_x64(batch.inputs.dtype.itemsize == 8):
+        probed = programs.probed(operands)
+    return probed.gradients(network)
+
+
+def _programs(network: Network, parameters: Parameters, batch: Batch) -> tuple[Programs, Operands]:
+    """Return the programs for a batch, and what they take of it."""
+    dtype = batch.inputs.dtype
+    if dtype.name not in DTYPES:
+        raise Unsupported(f"jax: no rule for {dtype}")
+    weights = batch.class_weights
+    targets = _targets(network.loss, batch.targets)
+    own = {path: parameters[path] for path in network.parameters()}
+    operands = Operands(own, batch.inputs, targets, weights, batch.cotangent)
+    return compiled(network, batch.rows, dtype.name, batch.targets.ndim == 1, weights is not None), operands
+
 
 class Programs(NamedTuple):
-    """The executables of a network. Probes change what XLA fuses, hence a plain program beside the probed one."""
+    """The programs of a network. Probes change what XLA fuses, hence a plain one, with XLA's defaults as users run it,
+    beside the probed one."""
 
-    plain: Callable[[Operands], Results]
-    probed: Callable[[Operands], Results]
+    plain: Program[Operands, Results]
+    probed: Program[Operands, Results]
 
 
 @lru_cache(maxsize=PROGRAMS)
 def compiled(network: Network, rows: int, dtype: str, labels: bool, weighted: bool) -> Programs:
-    """Return the programs for batches of `rows` samples, with integer `labels` or not, with class weights or not."""
+    """Return the programs for batches of `rows` samples, with integer `labels` or not, with class weights or not.
+
+    Each is compiled when it is first called.
+    """
 
     def plain(operands: Operands) -> Results:
         def cost(parameters: Mapping[str, jax.Array], inputs: jax.Array) -> jax.Array:
@@ -157,9 +168,9 @@ def compiled(network: Network, rows: int, dtype: str, labels: bool, weighted: bo
         like(classes) if weighted else None,
         like(*network.loss.shape(rows, classes)) if network.loss.reduction == "none" else None,
     )
+    double = np.dtype(dtype).itemsize == 8
     return Programs(
-        jax.jit(plain).lower(operands).compile(),
-        jax.jit(probed).lower(operands).compile(compiler_options=OPTIONS),
+        Program(plain, operands, double=double, probed=False), Program(probed, operands, double=double, probed=True)
     )
 
 
@@ -173,7 +184,7 @@ def _outputs(
     for index, (layer, width) in enumerate(zip(network.layers, network.widths, strict=False)):
         own = {name: parameters[f"{index}.{name}"] for name in layer.parameters(width)}
         output = layer_rule(layer, own, outputs[-1])
-        outputs.append(output if probes is None else output + probes[index])
+        outputs.append(output if probes is None else shown(output + probes[index]))
     return outputs[1:]
 
 

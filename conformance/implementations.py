@@ -60,6 +60,9 @@ class Implementation:
     `NotImplementedError` for what it does not support. What its `capabilities` declare is all that is drawn for it and
     handed to it: the dtypes in which it is checked, of all those `supported`, unless others are asked for, and all
     the rest. `guard` holds the calls of what is not ours: within limits, and without a trace.
+
+    `bare`, if there is one, is called as `gradients` is where the parameters' gradients alone are asked for, of a batch
+    whose shape may never come again: it takes less time to compile.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Implementation:
     version: str | None = None
     capabilities: Capabilities = EVERYTHING
     supported: tuple[str, ...] = DTYPES
+    bare: Compute | None = None
     kinks: dict[str, float] = field(default_factory=dict, compare=False)
     """What was found out: the share of the right-sided derivative that is taken at exactly 0, by the layer's name."""
     guard: Guard = field(default_factory=Guard, compare=False)
@@ -138,8 +142,8 @@ def installed() -> list[Implementation]:
 def adapter(name: str) -> Implementation:
     """Return the adapter of a framework; raises `NotInstalled` with the command that installs it.
 
-    Its module may declare `DTYPES`, all that it supports, `ARITHMETIC` and `COMPILED`. Raises `InvalidInput` for a
-    word in them that is unknown.
+    Its module may declare `DTYPES`, all that it supports, `ARITHMETIC` and `COMPILED`; one of ours may have a function
+    `bare`. Raises `InvalidInput` for a word in them that is unknown.
     """
     points = {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
     try:
@@ -161,7 +165,8 @@ def adapter(name: str) -> Implementation:
         compiled=bool(getattr(module, "COMPILED", False)),
     )
     if name not in points:
-        return Implementation(name, module.gradients, version, default, tuple(declared))
+        bare = getattr(module, "bare", None)
+        return Implementation(name, module.gradients, version, default, tuple(declared), bare)
     own = declared_by(module, name, default)
     return Implementation(name, adapted(compute_of(module, name), own), version, own, tuple(declared), guard=Guard())
 

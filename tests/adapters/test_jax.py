@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -41,22 +43,29 @@ def test_one_shape_is_compiled_once(jax_adapter, draw, compiled):
     assert compiled.cache_info().misses == 1
 
 
-def test_nothing_is_compiled_behind_the_stores_back(jax, jax_adapter, draw, compiled):
+@contextlib.contextmanager
+def compilations(jax, *kinds):
+    """Yield the list of the events of these kinds, which grows meanwhile; by default of what is compiled."""
     events = []
 
     def listen(event, *_, **__):
-        events.append(event)
+        if any(kind in event for kind in kinds or ("backend_compile",)):
+            events.append(event)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        jax_adapter(draw(TEXT, rows=2))
-        fresh = [event for event in events if "backend_compile" in event]
-        assert len(fresh) == 2  # the plain and the probed program
-        events.clear()
-        jax_adapter(draw(TEXT, rows=2, seed=1))
-        assert [event for event in events if "compile" in event or "trace" in event] == []
+        yield events
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_nothing_is_compiled_behind_the_stores_back(jax, jax_adapter, draw, compiled):
+    with compilations(jax) as events:
+        jax_adapter(draw(TEXT, rows=2))
+        assert len(events) == 2  # the plain and the probed program
+    with compilations(jax, "compile", "trace") as events:
+        jax_adapter(draw(TEXT, rows=2, seed=1))
+        assert events == []
 
 
 def test_every_difference_of_kind_is_a_program_of_its_own(jax_adapter, draw, compiled):
@@ -73,30 +82,15 @@ def test_every_difference_of_kind_is_a_program_of_its_own(jax_adapter, draw, com
     assert compiled.cache_info().misses == compiled.cache_info().currsize == len(cases)
 
 
-def test_the_store_is_bounded_and_drops_the_oldest(jax_adapter, compiled, monkeypatch):
+def test_the_store_is_bounded_and_drops_the_oldest(jax_adapter, compiled):
     module = jax_adapter.module
     assert compiled.cache_info().maxsize == module.PROGRAMS == 64
-    network = module.Network(1, (module.Tanh(),), module.MeanSquaredError())
-    monkeypatch.setattr(module, "Programs", lambda *_: object())
-    monkeypatch.setattr(module.jax, "jit", lambda _: _Uncompiled())
-    try:
-        first = compiled(network, 1, "float64", False, False)
-        for rows in range(2, 66):
-            compiled(network, rows, "float64", False, False)
-        assert compiled.cache_info().currsize == 64
-        assert compiled(network, 1, "float64", False, False) is not first
-    finally:
-        compiled.cache_clear()
-
-
-class _Uncompiled:
-    """A program that costs nothing to compile."""
-
-    def lower(self, _):
-        return self
-
-    def compile(self, **_):
-        return self
+    network = parse(TEXT)
+    first = compiled(network, 1, "float64", False, False)
+    for rows in range(2, 66):
+        compiled(network, rows, "float64", False, False)
+    assert compiled.cache_info().currsize == 64
+    assert compiled(network, 1, "float64", False, False) is not first
 
 
 @pytest.mark.parametrize("floors", [(-100.0, 1e-12), (None, 1e-12)])
@@ -113,6 +107,29 @@ def test_labels_of_any_integer_type(jax_adapter, draw, dtype):
     batch = type(case.batch)(case.batch.inputs, case.batch.targets.astype(dtype))
     found = jax_adapter.module.gradients(case.network, case.parameters, batch)
     np.testing.assert_array_equal(found.input, jax_adapter(case).input)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bare_is_the_run_that_is_captured_and_compiles_it_alone(jax, jax_adapter, draw, leaves, compiled, dtype):
+    case = draw(f"{TEXT}(reduction=none)", weighted=True, dtype=dtype_of(dtype))
+    with compilations(jax) as events:
+        bare = jax_adapter.module.bare(case.network, case.parameters, case.batch)
+        assert len(events) == 1
+    assert bare.captured is None
+    assert list(bare.parameters) == list(case.parameters)
+    expected = leaves(jax_adapter(case).captured)
+    for name, array in leaves(bare).items():
+        assert array.dtype == dtype
+        assert array.flags.writeable
+        np.testing.assert_array_equal(array, expected[name])
+
+
+def test_bare_says_what_it_does_not_support(jax_adapter, draw):
+    case = draw("3 -> Tanh, MeanSquaredError", dtype=np.longdouble)
+    if case.dtype.itemsize == 8:
+        pytest.skip("longdouble is float64 on this platform")
+    with pytest.raises(Unsupported, match=r"^jax: no rule for "):
+        jax_adapter.module.bare(case.network, case.parameters, case.batch)
 
 
 def test_the_rounding_model_is_xlas(jax_adapter):
