@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from gradconform.case import Case
-from gradconform.conformance.compare import Comparison
-from gradconform.conformance.judge import subject_of
 from gradconform.conformance.regimes import REGIMES
 from gradconform.layers import Dense, Layer
 
@@ -137,10 +135,9 @@ class Sightings:
         """Add a case, whose numbers came from `numbers`, in which something failed."""
         self._add(case, numbers, failure=failure)
 
-    def passed(self, case: Case, numbers: str, comparisons: Sequence[Comparison]) -> None:
-        """Add a case in which everything agreed."""
-        told = {(entry.check, subject_of(case.network, entry)) for entry in comparisons if entry.tells}
-        self._add(case, numbers, told=frozenset(told))
+    def passed(self, case: Case, numbers: str, told: frozenset[tuple[str, str]]) -> None:
+        """Add a case in which everything agreed, and of that `told` could have told something else."""
+        self._add(case, numbers, told=told)
 
     def _add(self, case: Case, numbers: str, **what: Any) -> None:
         if len(self.cases) < KEPT:

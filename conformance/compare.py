@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Literal, get_args
 
@@ -61,7 +61,13 @@ class Outcomes:
         return self.passed + self.failed + self.kink
 
     def __add__(self, other: Outcomes) -> Outcomes:
-        return Outcomes(*(mine + its for mine, its in zip(astuple(self), astuple(other), strict=True)))
+        return Outcomes(
+            self.passed + other.passed,
+            self.failed + other.failed,
+            self.kink + other.kink,
+            self.range + other.range,
+            self.vacuous + other.vacuous,
+        )
 
 
 @dataclass(frozen=True)

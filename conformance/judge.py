@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from gradconform.conformance.checks import CHECKS, Check
@@ -10,7 +11,9 @@ from gradconform.conformance.compare import Comparison, Kind
 from gradconform.conformance.guard import History
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.looks import View
+from gradconform.conformance.screening import Screened, screen
 from gradconform.conformance.situation import CallFailed, Situation, Subject, require_shapes
+from gradconform.conformance.summary import subject_of
 from gradconform.errors import first_line
 from gradconform.network import Network
 
@@ -51,14 +54,15 @@ def judge(
     *,
     relations: bool = True,
     until_failed: bool = False,
+    subject: Subject | None = None,
 ) -> Judgement:
     """Return the judgement of `checks`, in their order. Relations need arrays of the right names and shapes.
 
-    `until_failed`: the checks behind the first one that fails are left out.
+    `until_failed`: the checks behind the first one that fails are left out. `subject`: the implementation in the
+    situation, where it was called already.
     """
-    history = implementation.guard.history(situation.case.network)
-    judgement = Judgement(relations=relations, history=history, kinks=dict(implementation.kinks))
-    subject = Subject(implementation, situation)
+    subject = subject or Subject(implementation, situation)
+    judgement = Judgement(relations=relations, history=subject.history, kinks=dict(implementation.kinks))
     try:
         for check in checks:
             if until_failed and judgement.failures:
@@ -78,6 +82,39 @@ def judge(
     except NotImplementedError as error:
         judgement.unsupported = first_line(error) or "it raised NotImplementedError"
     return judgement
+
+
+def judge_together(
+    implementation: Implementation,
+    situations: Sequence[Situation],
+    checks: Sequence[Check],
+    *,
+    relations: bool = True,
+    go_on: Callable[[], bool] = lambda: True,
+) -> list[Judgement | Screened]:
+    """Return the judgements of situations that make up a stack; relations, where asked for, are in that of the first.
+
+    The rest is called one after the other, and then judged together as far as all agrees. After a call that took too
+    long, or once `go_on` says no, nothing more is called: then fewer judgements are returned.
+    """
+    first, *rest = situations
+    found: list[Judgement | Screened] = [judge(implementation, first, checks, relations=relations)]
+    subjects: list[Subject] = []
+    for situation in rest:
+        late = subjects[-1].failed is not None and subjects[-1].failed.kind is Kind.TIMEOUT if subjects else False
+        if late or not go_on():
+            break
+        subjects.append(Subject(implementation, situation))
+        subjects[-1].called()
+    screened: list[Screened | None] = [None] * len(subjects)
+    if first.stack is not None and all(subject.called() for subject in subjects):
+        with contextlib.suppress(NotImplementedError):
+            given = [subject.actual() for subject in subjects]
+            screened = screen(implementation, first.stack, slice(1, 1 + len(given)), given, checks)
+    for subject, agrees in zip(subjects, screened, strict=True):
+        one = agrees or judge(implementation, subject.situation, checks, relations=False, subject=subject)
+        found.append(one)
+    return found
 
 
 def _related(check: Check, subject: Subject) -> list[Comparison]:
@@ -100,19 +137,6 @@ def key_of(implementation: Implementation, network: Network, root: Comparison) -
     if root.kind in UNSTEADY:
         return (implementation.name, "repeatable")
     return (implementation.name, root.check, root.kind.name, subject_of(network, root))
-
-
-def subject_of(network: Network, comparison: Comparison) -> str:
-    """Return what was compared, without its place in the network: which parameter, or which layer's output or delta."""
-    place, _, name = comparison.path.rpartition(".")
-    if place.isdecimal() and int(place) < len(network.layers):
-        return f"{type(network.layers[int(place)]).__name__}.{name}"
-    if comparison.check in {"outputs", "deltas"}:
-        index = int(comparison.path.split()[-1]) + (comparison.check == "deltas")
-        return f"{comparison.check} {type(network.layers[index]).__name__}"
-    if comparison.check in {"loss", "output-delta"}:
-        return f"{comparison.check} {type(network.loss).__name__}"
-    return name
 
 
 def _unusable(failure: Comparison) -> bool:

@@ -77,14 +77,15 @@ def _by_convention(
     orders = [[*first, *(share for share in CONVENTIONS if share not in first)] for first in known]
     for choice in itertools.product(*orders):
         conventions = dict(zip(layers, choice, strict=True))
-        yield conventions, [_shares(site, conventions.get(site.layer, 0.0)) for site in sites]
+        yield conventions, [shares_of(site, conventions.get(site.layer, 0.0)) for site in sites]
 
 
 def _at_zero(site: Site) -> bool:
     return bool(np.any(site.near & (site.side == 0)))
 
 
-def _shares(site: Site, convention: float | Array) -> Shares:
+def shares_of(site: Site, convention: float | Array) -> Shares:
+    """Return the share of the right-sided derivative of each pre-activation: `convention` where it is exactly 0."""
     return np.where(site.side == 0, convention, (site.side + 1) / 2)
 
 
@@ -94,7 +95,7 @@ def _by_unit(sites: Sequence[Site], near: Sequence[tuple[int, Array]], choices: 
     The mean is one of them beside the sides: of those that are exactly 0, some may be computed as 0 and others not.
     """
     chosen = np.array(list(itertools.product(choices, repeat=len(near))))
-    shares = [np.repeat(_shares(site, 0.0)[None], len(chosen), axis=0) for site in sites]
+    shares = [np.repeat(shares_of(site, 0.0)[None], len(chosen), axis=0) for site in sites]
     for (index, place), share in zip(near, chosen.T, strict=True):
         shares[index][:, *place] = share
     return shares
@@ -110,10 +111,10 @@ def _between(sites: Sequence[Site], evaluate: Evaluate, worst: Worst) -> Expecte
     while high - low < width:
         width = high - low
         grid = np.linspace(low, high, STEPS + 1)
-        ratios = worst(evaluate([_shares(site, grid[:, None, None]) for site in sites]))
+        ratios = worst(evaluate([shares_of(site, grid[:, None, None]) for site in sites]))
         best = int(np.argmin(ratios))
         if ratios[best] <= 1:
-            return evaluate([_shares(site, float(grid[best])) for site in sites])
+            return evaluate([shares_of(site, float(grid[best])) for site in sites])
         low, high = float(grid[max(best - 1, 0)]), float(grid[min(best + 1, STEPS)])
     return None
 
@@ -126,5 +127,5 @@ def _learn(
         if measured.get(layer) == share:
             continue
         others = [found | {layer: other} for other in CONVENTIONS if other != share]
-        if all(worst(evaluate([_shares(site, c.get(site.layer, 0.0)) for site in sites])) > 1 for c in others):
+        if all(worst(evaluate([shares_of(site, c.get(site.layer, 0.0)) for site in sites])) > 1 for c in others):
             measured[layer] = share

@@ -33,26 +33,35 @@ class View:
     complete: bool = False
 
 
-def views(case: Case, actual: Gradients[Any], evaluate: Evaluate, measured: dict[str, float]) -> list[View]:
+def views(
+    case: Case,
+    actual: Gradients[Any],
+    evaluate: Evaluate,
+    against: Callable[[Gradients[Any], Evaluate], Resolution],
+    *,
+    together: tuple[int, ...] = (),
+) -> list[View]:
     """Return the views of what an implementation gave, the sharpest first.
 
-    `evaluate(shown=, shares=)` gives the expected gradients of the case; `measured` holds the implementation's
-    conventions at kinks. Outputs and deltas may belong to another run than the rest: then each is viewed for itself.
+    `evaluate(shown=, shares=)` gives the expected gradients of the case; `against` those of the choice at kinks with
+    which a run is compared. Outputs and deltas may belong to another run than the rest: then each is viewed for
+    itself. `together`: the shape of further axes before those of each array, for cases like this one.
     """
     run = actual.captured if actual.captured is not None else actual
     seen: list[View] = []
-    shown = shown_steps(case, run)
+    shown = shown_steps(case, run, together)
     if shown.outputs or shown.deltas:
-        seen.append(View("local", _against(run, partial(evaluate, shown=shown), measured), run))
+        seen.append(View("local", against(run, partial(evaluate, shown=shown)), run))
     if run is not actual:
         intermediate = Gradients({}, deltas=run.deltas, outputs=run.outputs)
-        seen.append(View("global", _against(run, evaluate, measured), intermediate))
+        seen.append(View("global", against(run, evaluate), intermediate))
         actual = replace(actual, deltas={}, outputs={})
-    seen.append(View("global", _against(actual, evaluate, measured), actual, complete=True))
+    seen.append(View("global", against(actual, evaluate), actual, complete=True))
     return seen
 
 
-def _against(run: Gradients[Any], evaluate: Evaluate, measured: dict[str, float]) -> Resolution:
+def resolved(measured: dict[str, float], run: Gradients[Any], evaluate: Evaluate) -> Resolution:
+    """Return what is expected with the choice at kinks that explains a run; new conventions go into `measured`."""
     expected = evaluate()
     given = quantities(run)
     # what can be compared: every array of the right shape and of floating-point numbers
@@ -82,7 +91,7 @@ def quantities(found: Gradients[Any]) -> dict[tuple[str, Any], Any]:
     return {(kind, key): value for kind, mapping in kinds.items() for key, value in mapping.items()}
 
 
-def shown_steps(case: Case, run: Gradients[Any]) -> Gradients[Array]:
+def shown_steps(case: Case, run: Gradients[Any], together: tuple[int, ...] = ()) -> Gradients[Array]:
     """Return the outputs and deltas that can be gone on with.
 
     The probabilities under a cross entropy are none of them: many compute it, and its delta, from the logits.
@@ -91,7 +100,8 @@ def shown_steps(case: Case, run: Gradients[Any]) -> Gradients[Array]:
     steps = len(case.network.layers) - (fused(case.network) is not None)
 
     def usable(arrays: Mapping[int, Any]) -> dict[int, Array]:
-        found = {index: _usable(arrays.get(index), (rows, width)) for index, width in enumerate(widths[1 : steps + 1])}
+        shapes = {index: (*together, rows, width) for index, width in enumerate(widths[1 : steps + 1])}
+        found = {index: _usable(arrays.get(index), shape) for index, shape in shapes.items()}
         return {index: array for index, array in found.items() if array is not None and array.dtype == case.dtype}
 
     return Gradients({}, outputs=usable(run.outputs), deltas=usable(run.deltas))

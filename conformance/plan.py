@@ -109,9 +109,12 @@ class Plan:
         """Return the strategy of what all implementations declare, or any of them, where they share nothing."""
         shared = combined([entry.capabilities for entry in self.implementations])
         networks = self.networks.strategy() if isinstance(self.networks, GivenNetworks) else self.networks
+        return declared_examples(shared, networks, self.draws_in(round_))
+
+    def draws_in(self, round_: int) -> int:
+        """Return how many cases a structure has in a round."""
         compiled = any(entry.capabilities.compiled for entry in self.implementations)
-        cases = LATER_DRAWS if round_ >= BROAD else COMPILED_DRAWS if compiled else DRAWS
-        return declared_examples(shared, networks, self.draws or cases)
+        return self.draws or (LATER_DRAWS if round_ >= BROAD else COMPILED_DRAWS if compiled else DRAWS)
 
     @property
     def networks_by_round(self) -> Iterator[tuple[int, int]]:
@@ -131,10 +134,6 @@ class Plan:
 
 class Enough(Exception):
     """As many networks were judged as the plan wants."""
-
-
-class RoundDone(Exception):
-    """A round has all its networks."""
 
 
 def network_strategy(networks: Networks | None) -> DrawnNetworks | None:
@@ -180,15 +179,17 @@ class Chunk:
     start: int = 0
 
 
-def draw_examples(plan: Plan, chunk: Chunk, phases: list[Phase], function: Callable[[Example], None]) -> None:
-    """Call `function` with the examples of one chunk of a plan: always the same ones for the same seed.
+def draw_examples(
+    plan: Plan, chunk: Chunk, phases: list[Phase], function: Callable[[Example], None], count: int = CHUNK
+) -> None:
+    """Call `function` with the first `count` examples of a chunk of a plan: always the same ones for the same seed.
 
     Hypothesis soon begins to vary examples a little instead of drawing others, which suits the search for a rare bug
     in one function; a survey of networks wants them independent. So it is started anew for every few of them.
     """
     configured = settings(
         settings.get_profile("default"),
-        max_examples=CHUNK,
+        max_examples=count,
         phases=phases,
         database=None,
         deadline=None,
@@ -206,7 +207,7 @@ def draw_examples(plan: Plan, chunk: Chunk, phases: list[Phase], function: Calla
             return
         try:
             function(example)
-        except (Enough, RoundDone):
+        except Enough:
             raise
         except Exception as error:
             # Hypothesis would try again, which a run with its counts is not made for

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from hypothesis import Phase
@@ -24,13 +26,17 @@ from gradconform.conformance.examples import Example
 from gradconform.conformance.expected import unexpected_pass
 from gradconform.conformance.findings import Failure, Origin, finding_of
 from gradconform.conformance.implementations import Implementation
-from gradconform.conformance.judge import judge
-from gradconform.conformance.plan import Chunk, Enough, Plan, RoundDone, draw_examples
+from gradconform.conformance.judge import Judgement, judge_together
+from gradconform.conformance.plan import CHUNK, Chunk, Enough, Plan, draw_examples
 from gradconform.conformance.regimes import REGIMES
 from gradconform.conformance.results import Coverage, Finding, Result, Tally, Verdict
+from gradconform.conformance.screening import Screened
+from gradconform.conformance.sharpness import measure
 from gradconform.conformance.shrinking import shrink
-from gradconform.conformance.situation import Situation
+from gradconform.conformance.situation import Situation, situations_of
+from gradconform.conformance.stack import together
 from gradconform.conformance.state import FOR_A_RUN, kept
+from gradconform.conformance.summary import summary_of
 
 MAX_FINDINGS = 8
 """More bugs than this at once are not told apart; the counts still say how much failed."""
@@ -40,6 +46,24 @@ MAX_WARNINGS = 5
 """So many different warnings of a candidate are told."""
 PATIENCE = 20
 """How many examples of structures that were met already are passed over, one after the other."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """A case of a run: `make` gives it in a dtype; `numbers` says in words where its numbers come from."""
+
+    make: Callable[[str], Case]
+    numbers: str
+    origin: Origin | None = None
+
+
+class Seen(NamedTuple):
+    """What came of a case."""
+
+    implementation: Implementation
+    dtype: str
+    situation: Situation
+    judgement: Judgement | Screened
 
 
 class Record:
@@ -100,69 +124,104 @@ class Record:
             self._met, self._passed_over, self._left = set(), 0, count
             for implementation in self.plan.implementations:
                 implementation.kinks.clear()
-            with contextlib.suppress(RoundDone):
-                for start in itertools.count():
-                    chunk = Chunk(number, start)
-                    draw_examples(self.plan, chunk, [Phase.generate], partial(self.example, chunk))
+            for start in itertools.count():
+                if not self._left:
+                    break
+                chunk = Chunk(number, start)
+                # the first example is always the simplest one, which a round mostly has already
+                wanted = min(CHUNK, 1 + math.ceil(self._left / self.plan.draws_in(number)))
+                draw_examples(self.plan, chunk, [Phase.generate], partial(self.example, chunk), wanted)
 
     def example(self, chunk: Chunk, example: Example) -> None:
         """Judge all implementations on the cases of an example.
 
         Structures that the round has met are passed over, unless there seem to be no others.
         """
-        self._enough()
         if not self._left:
-            raise RoundDone
+            return
+        self._enough()
         if example.structure in self._met and self._passed_over < PATIENCE:
             self._passed_over += 1
             return
         self._passed_over = 0
         self.structures += example.structure not in self._met
         self._met.add(example.structure)
-        for index, draw in enumerate(example.draws[: self._left]):
-            self._left -= 1
-            origin = Origin(chunk, example, draw)
-            self.case(partial(example.case, draw), f"regime {draw.regime}", index == 0, origin)
+        draws = example.draws[: self._left]
+        self._left -= len(draws)
+        size = together(example.network, example.rows)
+        for start in range(0, len(draws), size):
+            several = [
+                Given(partial(example.case, draw), f"regime {draw.regime}", Origin(chunk, example, draw))
+                for draw in draws[start : start + size]
+            ]
+            self.cases(several, relations=start == 0)
 
-    def case(
-        self, make: Callable[[str], Case], numbers: str, relations: bool = True, origin: Origin | None = None
-    ) -> None:
-        """Judge all implementations on one case, which `make` gives in a dtype."""
+    def cases(self, several: Sequence[Given], relations: bool = True) -> None:
+        """Judge all implementations on cases of one structure; relations, where asked for, on the first one."""
         self._enough()
-        situations: dict[str, Situation] = {}
-        compared: Counter[Look] = Counter()
+        situations: dict[str, list[Situation]] = {}
+        seen: list[list[Seen]] = [[] for _ in several]
         for implementation in self.plan.implementations:
             for dtype in self.plan.dtypes_of(implementation):
                 if self.timeouts[implementation.name] >= MAX_TIMEOUTS:
                     continue
                 if dtype not in situations:
-                    situations[dtype] = Situation(make(dtype), affine=self.plan.affine)
-                situation = situations[dtype]
-                judgement = judge(implementation, situation, self.plan.checks, relations=relations)
-                tally = self.tallies[implementation.name, dtype]
-                if judgement.unsupported is not None:
-                    tally.unsupported += 1
-                    self.unsupported.setdefault(implementation.name, judgement.unsupported)
-                    continue
-                tally.count(judgement.comparisons, situation.case.network, situation.expected(implementation).kinks)
-                compared.update(comparison.look for comparison in judgement.comparisons)
-                if judgement.root is not None:
-                    self._failed(Failure(implementation, dtype, situation, judgement, numbers, origin))
-                else:
-                    tally.certify(judgement.views)
-                    self.sightings[implementation.name].passed(situation.case, numbers, judgement.comparisons)
-                tally.kinks = tally.kinks | implementation.kinks
-        self._cover(situations, numbers, compared)
+                    cases = [given.make(dtype) for given in several]
+                    situations[dtype] = situations_of(cases, affine=self.plan.affine)
+                judgements = judge_together(
+                    implementation,
+                    situations[dtype],
+                    self.plan.checks,
+                    relations=relations,
+                    go_on=lambda: not self._late,
+                )
+                for index, judgement in enumerate(judgements):
+                    seen[index].append(Seen(implementation, dtype, situations[dtype][index], judgement))
+        for given, found in zip(several, seen, strict=True):
+            if found:
+                self._count(given, found)
+
+    def _count(self, given: Given, seen: Sequence[Seen]) -> None:
+        """Count a case, with what every implementation gave for it."""
+        self._enough()
+        compared: Counter[Look] = Counter()
+        for implementation, dtype, situation, judgement in seen:
+            tally = self.tallies[implementation.name, dtype]
+            if isinstance(judgement, Judgement) and judgement.unsupported is not None:
+                tally.unsupported += 1
+                self.unsupported.setdefault(implementation.name, judgement.unsupported)
+                continue
+            network = situation.case.network
+            if isinstance(judgement, Screened):
+                summary, sharpness, failed = judgement.summary, judgement.sharpness, False
+            else:
+                failed = judgement.root is not None
+                summary = summary_of(judgement.comparisons, network)
+                sharpness = {} if failed else measure(judgement.views)
+            tally.count(summary, network, situation.kinks(implementation))
+            compared.update(summary.looks)
+            if isinstance(judgement, Judgement) and failed:
+                self._failed(Failure(implementation, dtype, situation, judgement, given.numbers, given.origin))
+            else:
+                tally.certify(sharpness)
+                self.sightings[implementation.name].passed(situation.case, given.numbers, summary.told)
+            tally.kinks = tally.kinks | implementation.kinks
+        self._cover({dtype: situation for _, dtype, situation, _ in seen}, given.numbers, compared)
         self.networks += 1
         self.plan.progress(self.networks, self.plan.max_examples)
+
+    @property
+    def _late(self) -> bool:
+        """Whether the time is up in which something is drawn."""
+        plan = self.plan
+        return plan.max_time is not None and time.monotonic() - self.started - self._shrinking > plan.max_time
 
     def _enough(self) -> None:
         """Raise `Enough` where the run has all the networks it wants, its time is up, or nobody is left to ask."""
         plan = self.plan
-        late = plan.max_time is not None and time.monotonic() - self.started - self._shrinking > plan.max_time
         found = plan.max_findings is not None and len(self.bugs.told()) >= plan.max_findings
         asked = any(self.timeouts[entry.name] < MAX_TIMEOUTS for entry in plan.implementations)
-        if self.networks >= plan.max_examples or late or found or not asked:
+        if self.networks >= plan.max_examples or self._late or found or not asked:
             raise Enough
 
     def _cover(self, situations: Mapping[str, Situation], numbers: str, compared: Mapping[Look, int]) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
 
-from gradconform.conformance.compare import Comparison, Look, Outcomes
-from gradconform.conformance.looks import View
-from gradconform.conformance.sharpness import Sharpness, measure
+from gradconform.conformance.compare import Look, Outcomes
+from gradconform.conformance.sharpness import Sharpness
+from gradconform.conformance.summary import Summary
 from gradconform.network import Network
 
 Verdict = Literal["passed", "failed", "interrupted", "nothing compared", "broken"]
@@ -44,19 +44,18 @@ class Tally(msgspec.Struct):
     worst_network: str = ""
     checks: dict[str, int] = msgspec.field(default_factory=dict)
 
-    def count(self, comparisons: list[Comparison], network: Network, kinks: int) -> None:
+    def count(self, summary: Summary, network: Network, kinks: int) -> None:
         """Add the comparisons of one case."""
         self.cases += 1
         self.at_kinks += kinks > 0
-        for comparison in comparisons:
-            self.comparisons += 1
-            self.checks[comparison.check] = self.checks.get(comparison.check, 0) + 1
-            self.outcomes[comparison.look] = self.outcomes.get(comparison.look, Outcomes()) + comparison.outcomes
-            self.lost += comparison.lost
-            if not kinks and comparison.ratio > self.worst_ratio:
-                self.worst_ratio = comparison.ratio
-                self.worst_at = comparison.path
-                self.worst_network = str(network)
+        self.comparisons += summary.comparisons
+        self.lost += summary.lost
+        for check, number in summary.checks.items():
+            self.checks[check] = self.checks.get(check, 0) + number
+        for look, outcomes in summary.outcomes.items():
+            self.outcomes[look] = self.outcomes.get(look, Outcomes()) + outcomes
+        if not kinks and summary.worst_ratio > self.worst_ratio:
+            self.worst_ratio, self.worst_at, self.worst_network = summary.worst_ratio, summary.worst_at, str(network)
 
     @property
     def vacuity(self) -> str | None:
@@ -71,9 +70,9 @@ class Tally(msgspec.Struct):
             f"{self.name} {self.dtype}: {share:.0%} of the elements could not tell a wrong value from rounding{advice}"
         )
 
-    def certify(self, views: Sequence[View]) -> None:
-        """Measure how small an error would have been found in a case in which everything agrees."""
-        for look, rung in measure(views).items():
+    def certify(self, rungs: Mapping[Look, int | None]) -> None:
+        """Add how small an error would have been found in a case in which everything agrees."""
+        for look, rung in rungs.items():
             self.sharpness.setdefault(look, Sharpness()).count(rung)
 
     @property

@@ -57,18 +57,18 @@ def measure(views: Sequence[View]) -> dict[Look, int | None]:
     Every parameter's whole gradient is perturbed by itself, and held against its bounds as before. Gradients that are
     exactly 0 have no relative error, and are left out; without others, a look is left out.
     """
-    rungs: dict[Look, int | None] = {}
+    found: dict[Look, int | None] = {}
     for look in LOOKS:
-        found = [
-            _rung(bound, np.asarray(view.actual.parameters[path]))
+        several = [
+            rungs(bound[None], np.asarray(view.actual.parameters[path])[None], [bound.value.size])
             for view in views
             if view.look == look
             for path, bound in _parameters(view).items()
-            if np.any(bound.size > 0)
         ]
-        if found:
-            rungs[look] = None if None in found else max(rung for rung in found if rung is not None)
-    return rungs
+        own = [one[0] for one in several if one]
+        if own:
+            found[look] = None if None in own else max(rung for rung in own if rung is not None)
+    return found
 
 
 def _parameters(view: View) -> Mapping[str, Bounded]:
@@ -76,21 +76,35 @@ def _parameters(view: View) -> Mapping[str, Bounded]:
     return {path: bound for path, bound in expected.items() if view.actual.parameters.get(path) is not None}
 
 
-def _rung(bound: Bounded, array: Array) -> int | None:
-    """Return the first rung of the ladder that is caught, by halving: a larger error is farther from the bound.
+def rungs(bound: Bounded, array: Array, widths: Sequence[int] | Array) -> dict[int, int | None]:
+    """Return the rung of the ladder that is caught in every parameter of each member of a stack; None for no rung.
 
-    An error that the type cannot hold is none: what is perturbed is rounded to it.
+    bound, array: (members, ...), all parameters of a member side by side, each of them so wide as `widths` say.
+    Members whose gradients are exactly 0 are left out. Found by halving: a larger error is farther from the bound. An
+    error that the type cannot hold is none: what is perturbed is rounded to it.
     """
+    count = len(array)
+    wide: Any = array.reshape(count, -1).astype(bound.value.dtype)
+    flat = Bounded(
+        bound.value.reshape(count, -1), bound.error.reshape(count, -1), bound.m, size=bound.size.reshape(count, -1)
+    )
+    starts = np.concatenate([[0], np.cumsum(widths)[:-1]])
+    ladder = np.array(LADDER)
 
-    def caught(rung: int) -> bool:
+    def caught(rung: Any) -> Any:
         with np.errstate(all="ignore"):
-            wide: Any = array.astype(bound.value.dtype)
-            return bool(np.any(ratios(bound, (wide + wide * LADDER[rung]).astype(bound.m.dtype)) > 1))
+            moved = wide + wide * np.repeat(ladder[rung], widths, axis=1)
+            found = ratios(flat, moved.astype(bound.m.dtype)) > 1
+        return np.logical_or.reduceat(found, starts, axis=1)
 
-    low, high = 0, len(LADDER) - 1
-    if not caught(high):
-        return None
-    while low < high:
+    there: Array = np.logical_or.reduceat(flat.size > 0, starts, axis=1)
+    low, high = np.zeros(there.shape, int), np.full(there.shape, len(LADDER) - 1)
+    missed = there & ~caught(high)
+    while np.any(low < high):
         middle = (low + high) // 2
-        low, high = (low, middle) if caught(middle) else (middle + 1, high)
-    return low
+        found = caught(middle)
+        low, high = np.where(found, low, middle + 1), np.where(found, middle, high)
+    low = np.minimum(low, len(LADDER) - 1)
+    worst = np.where(there, low, -1).max(axis=1)
+    lacking = missed.any(axis=1)
+    return {index: None if lacking[index] else int(worst[index]) for index in range(count) if there[index].any()}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from gradconform.case import Case, Gradients
 from gradconform.conformance.candidates import allowing
 from gradconform.conformance.compare import Comparison, Kind
 from gradconform.conformance.implementations import Implementation
-from gradconform.conformance.looks import View, views
+from gradconform.conformance.looks import View, resolved, views
+from gradconform.conformance.stack import Stack, member
 from gradconform.errors import CandidateFailed, Unsupported
 from gradconform.network import Network
 from gradconform.reference.bounds import Expected, expected
@@ -19,12 +23,15 @@ from gradconform.reference.bounds import Expected, expected
 class Situation:
     """A case, the expected gradients of it, and the variations of it that relations ask for.
 
-    `affine`: from the inputs on, bounds are the tighter and costlier affine ones.
+    `affine`: from the inputs on, bounds are the tighter and costlier affine ones. `stack`: cases of the same structure,
+    of which this one is the `index`-th, whose bounds are computed together.
     """
 
-    def __init__(self, case: Case, *, affine: bool = False) -> None:
+    def __init__(self, case: Case, *, affine: bool = False, stack: Stack | None = None, index: int = 0) -> None:
         self.case = case
         self.affine = affine
+        self.stack = stack
+        self._index = index
         for array in [*case.parameters.values(), *vars(case.batch).values()]:
             if array is not None:
                 # one implementation's writes are not to reach the next
@@ -36,8 +43,17 @@ class Situation:
         """Return what the implementation, by its documented design, is to compute, with all kinks left open."""
         key = implementation.described(self.case.network), implementation.arithmetic
         if key not in self._expected:
-            self._expected[key] = self.evaluate(implementation)
+            together = None if self.stack is None else self.stack.expected(implementation)
+            found = self.evaluate(implementation) if together is None else member(together, self._index)
+            self._expected[key] = found
         return self._expected[key]
+
+    def kinks(self, implementation: Implementation) -> int:
+        """Return how many pre-activations lie so close to a kink that either one-sided derivative is right."""
+        if self.stack is not None:
+            sites = self.stack.expected(implementation).sites
+            return sum(int(np.count_nonzero(site.near[self._index])) for site in sites)
+        return self.expected(implementation).kinks
 
     def evaluate(self, implementation: Implementation, **options: Any) -> Expected:
         """Return the same with options of `gradconform.reference.bounds.expected`."""
@@ -51,6 +67,14 @@ class Situation:
             case = make(self.case)
             self._variations[name] = None if case is None else Situation(case, affine=self.affine)
         return self._variations[name]
+
+
+def situations_of(cases: Sequence[Case], *, affine: bool = False) -> list[Situation]:
+    """Return the situations of cases of one structure in one dtype, whose bounds are computed together."""
+    if affine or len(cases) == 1:
+        return [Situation(case, affine=affine) for case in cases]
+    stack = Stack(cases)
+    return [Situation(case, stack=stack, index=index) for index, case in enumerate(cases)]
 
 
 class CallFailed(Exception):
@@ -67,7 +91,9 @@ class Subject:
     def __init__(self, implementation: Implementation, situation: Situation) -> None:
         self.implementation = implementation
         self.situation = situation
-        self._computed: dict[int, Gradients[Any]] = {}
+        self.history = implementation.guard.history(situation.case.network)
+        """What went before it."""
+        self._computed: dict[int, Gradients[Any] | CallFailed | NotImplementedError] = {}
         self.taken: list[View] = []
         """The views that checks asked for."""
 
@@ -92,7 +118,7 @@ class Subject:
                 found = situation.evaluate(implementation, **options) if given else situation.expected(implementation)
                 return replace(found, gradients=allowing(found.gradients, self.actual()))
 
-            self.taken = views(self.case, self.actual(), evaluate, implementation.kinks)
+            self.taken = views(self.case, self.actual(), evaluate, partial(resolved, implementation.kinks))
         return self.taken
 
     def actual(self, situation: Situation | None = None) -> Gradients[Any]:
@@ -102,11 +128,35 @@ class Subject:
         """
         situation = situation or self.situation
         if id(situation) not in self._computed:
+            self._computed[id(situation)] = self._called(situation)
+        found = self._computed[id(situation)]
+        if isinstance(found, Gradients):
+            return found
+        raise found
+
+    def _called(self, situation: Situation) -> Gradients[Any] | CallFailed | NotImplementedError:
+        """Return what a call gives, or what it raises, which then is raised again without another call."""
+        try:
             gradients = self._call(situation.case)
             if situation is not self.situation:
                 require_shapes(situation.case, gradients)
-            self._computed[id(situation)] = gradients
-        return self._computed[id(situation)]
+        except (CallFailed, NotImplementedError) as failure:
+            return failure
+        return gradients
+
+    def called(self) -> bool:
+        """Call the implementation with the case, unless it was; return whether it gave gradients."""
+        try:
+            self.actual()
+        except (CallFailed, NotImplementedError):
+            return False
+        return True
+
+    @property
+    def failed(self) -> Comparison | None:
+        """How the call with the case failed, where it did."""
+        found = self._computed.get(id(self.situation))
+        return found.comparison if isinstance(found, CallFailed) else None
 
     def again(self, situation: Situation | None = None) -> Gradients[Any]:
         """Return the same from another call. Raises what `actual` raises."""
@@ -120,8 +170,11 @@ class Subject:
         lacking = implementation.capabilities.lacks(case.network, case.batch)
         if lacking is not None:
             raise Unsupported(lacking)
+        compute = implementation.gradients
+        if implementation.bare is not None and case.batch.rows != self.case.batch.rows:
+            compute = implementation.bare
         try:
-            return implementation.guard.call(implementation.gradients, case.network, case.parameters, case.batch)
+            return implementation.guard.call(compute, case.network, case.parameters, case.batch)
         except CandidateFailed as failure:
             comparison = Comparison("call", failure.what, Kind[failure.kind], detail=failure.detail)
             raise CallFailed(comparison) from failure

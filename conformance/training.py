@@ -11,7 +11,7 @@ from gradconform.case import Array, Batch, Case, Gradients, Parameters
 from gradconform.conformance.data import read_data
 from gradconform.conformance.examples import lay_out
 from gradconform.conformance.plan import Plan
-from gradconform.conformance.record import Record
+from gradconform.conformance.record import Given, Record
 from gradconform.conformance.results import Result
 from gradconform.dtypes import dtype_of, finfo
 from gradconform.errors import InvalidInput
@@ -73,7 +73,7 @@ def check_training(plan: Plan, training: Training) -> Result:
                 diverged.append(f"training diverged at step {step}, where it ended; try a smaller learning rate")
                 return
             costs.append(_cost(found))
-            record.case(partial(in_dtype, network, parameters, batch), f"step {step}", relations=step == 0)
+            record.cases([Given(partial(in_dtype, network, parameters, batch), f"step {step}")], relations=step == 0)
 
     result = record.over(explore)
     if costs:

@@ -20,7 +20,7 @@ LITTLE = 1.001
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """Where an elementwise layer met a kink: `layer` is its name, `near` the pre-activations within their error of it.
+    """A layer that has a kink: `layer` is its name, `near` the pre-activations within their error of it.
 
     `side` is the sign of their exact value: -1, 0 or 1.
     """
@@ -139,7 +139,7 @@ class Bounding:
                     # a constant, and its mean with another one: two roundings
                     between = near * 2 * m.u * np.abs(slope).astype(np.float64)
                 radius = np.where(near, z.size + z.error, z.error)  # as far as z may be from the kink
-                self.sites.append(Site(kink.layer, near, np.sign(z.value).astype(int)))
+            self.sites.append(Site(kink.layer, near, np.sign(z.value).astype(int)))
         tiny = m.normal if function.elementary else m.eta
         own_value = local_value * self._slack + tiny
         own_slope = local_slope * self._slack + tiny + between
@@ -233,10 +233,9 @@ class Bounding:
         error = np.where(outside, own, np.where(near, p.error + own, p.error))
         share: Shares | float = 0.5
         between = near * 0.5
-        if near.any():
-            if self.shares is not None:
-                share, between = self.shares[len(self.sites)], near * 0.0
-            self.sites.append(Site(layer, near, np.sign(distance).astype(int)))
+        if near.any() and self.shares is not None:
+            share, between = self.shares[len(self.sites)], near * 0.0
+        self.sites.append(Site(layer, near, np.sign(distance).astype(int)))
         inside = np.where(near, share, distance > 0).astype(p.value.dtype)
         return Bounded(limits, error, m), Bounded(inside, between, m)
 

@@ -1,0 +1,214 @@
+"""Screening: the agreement of many cases of one structure at once, for those in which all agrees.
+
+The bounds of a stack are evaluated together and everything that a case gave is compared as one long row of numbers, so
+that NumPy's overhead is paid once a stack and not once an array. It judges by the same bounds, looks and checks as
+`gradconform.conformance.judge`, which alone says what is wrong: whoever does not pass here is judged there.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradconform.case import Array, Gradients
+from gradconform.conformance.agreement import AGREEMENTS
+from gradconform.conformance.checks import Check
+from gradconform.conformance.compare import LOOKS, Comparison, Look, Outcomes, ratios
+from gradconform.conformance.implementations import Implementation
+from gradconform.conformance.kinks import Resolution, shares_of
+from gradconform.conformance.looks import Evaluate, View, quantities, views
+from gradconform.conformance.sharpness import rungs
+from gradconform.conformance.stack import Stack, member, stacked
+from gradconform.conformance.summary import Summary, subject_of
+from gradconform.network import Network
+from gradconform.reference.bounded import Bounded
+from gradconform.reference.bounds import Expected, allowance
+
+
+@dataclass(frozen=True)
+class Screened:
+    """A case in which everything agrees: what its comparisons come to, and how small an error each look finds."""
+
+    summary: Summary
+    sharpness: Mapping[Look, int | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What one comparison compares, of all members at once: arrays with one more axis before."""
+
+    check: str
+    path: str
+    look: Look
+    expected: Bounded
+    actual: Array
+
+
+def screen(
+    implementation: Implementation,
+    stack: Stack,
+    members: slice,
+    actuals: Sequence[Gradients[Array]],
+    checks: Sequence[Check],
+) -> list[Screened | None]:
+    """Return for each member of a stack that all agrees; None where that is to be judged by itself.
+
+    `actuals`: what the implementation gave for the `members`. Raises `Unsupported` where the reference has no rule.
+    """
+    network = stack.cases[0].network
+    whole = stack.expected(implementation)
+    if not actuals or not _regular(actuals, whole.gradients, stack.cases[0].dtype):
+        return [None] * len(actuals)
+    at_kink = np.zeros(len(actuals), bool)
+    doubtful = np.zeros(len(actuals), bool)
+
+    def evaluate(**options: Any) -> Expected:
+        if all(value is None for value in options.values()):
+            return member(whole, members)
+        return stack.evaluate(implementation, members, **options)
+
+    def against(_run: Gradients[Any], evaluate: Evaluate) -> Resolution:
+        found = evaluate()
+        if not found.kinks:
+            return Resolution(found)
+        known = implementation.kinks
+        for site in found.sites:
+            at_kink[site.near.any(axis=(1, 2))] = True
+            zero = (site.near & (site.side == 0)).any(axis=(1, 2))
+            if zero.any() and site.layer not in known:
+                # which convention a layer has is found out where a case is judged by itself
+                doubtful[np.argmax(zero)] = True
+        return Resolution(evaluate(shares=[shares_of(site, known.get(site.layer, 0.0)) for site in found.sites]))
+
+    seen = views(stack.cases[0], stacked(actuals), evaluate, against, together=(len(actuals),))
+    row = _Row([part for view in seen for part in _parts(view, network)])
+    chosen = {check.id for check in checks}
+    asked = np.array([part.check in chosen for part in row.parts])
+    # one choice at the kinks must explain everything that was given
+    agree = (row.worst[:, asked] <= 1).all(axis=1) & ~doubtful & (~at_kink | (row.worst <= 1).all(axis=1))
+    summaries, sharpness = row.summaries(asked, network), row.sharpness()
+    return [
+        Screened(summaries[index], {look: found[index] for look, found in sharpness.items() if index in found})
+        if agree[index]
+        else None
+        for index in range(len(actuals))
+    ]
+
+
+def _regular(actuals: Sequence[Gradients[Array]], expected: Gradients[Bounded], dtype: np.dtype[Any]) -> bool:
+    """Return whether all members gave the same quantities, all as they are to be."""
+    bounds = quantities(expected)
+
+    def fits(found: Gradients[Array]) -> bool:
+        return not found.slack and all(
+            array is None or (name in bounds and array.shape == bounds[name].shape[1:] and array.dtype == dtype)
+            for name, array in quantities(found).items()
+        )
+
+    first = actuals[0]
+    runs = [first] if first.captured is None else [first, first.captured]
+    if not all(map(fits, runs)) or first.parameters.keys() != expected.parameters.keys():
+        return False
+    return all(_signature(other) == _signature(first) for other in actuals)
+
+
+def _signature(found: Gradients[Array]) -> Hashable:
+    own = tuple((name, array.shape, array.dtype) for name, array in quantities(found).items() if array is not None)
+    return own, found.captured is not None and _signature(found.captured), bool(found.slack)
+
+
+def _parts(view: View, network: Network) -> Iterator[Part]:
+    for agreement in AGREEMENTS.values():
+        given = agreement.select(view.actual, network)
+        for path, bound in agreement.select(view.against.expected.gradients, network).items():
+            if given.get(path) is not None:
+                yield Part(agreement.id, path, view.look, bound, given[path])
+
+
+class _Row:
+    """All parts side by side: for each member one row of numbers. `worst` is error / bound by member and part."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = parts
+        self.widths = np.array([part.actual[0].size for part in parts])
+        self.starts = np.concatenate([[0], np.cumsum(self.widths)[:-1]])
+
+        def beside(arrays: Iterable[Array]) -> Array:
+            return np.concatenate([array.reshape(len(array), -1) for array in arrays], axis=1)
+
+        bounds = [part.expected for part in parts]
+        value, size = beside(bound.value for bound in bounds), beside(bound.size for bound in bounds)
+        self.expected = Bounded(value, beside(bound.error for bound in bounds), bounds[0].m, size=size)
+        self.actual = beside(part.actual for part in parts)
+        self.worst = np.maximum.reduceat(ratios(self.expected, self.actual), self.starts, axis=1)
+
+    def summaries(self, asked: NDArray[np.bool_], network: Network) -> list[Summary]:
+        """Return the summary of each member, of the parts that are asked for, as where all of them agree."""
+        bound, parts = self.expected, list(itertools.compress(self.parts, asked))
+        if not parts:
+            return [Summary()] * len(self.worst)
+        known = np.isfinite(bound.error)
+        vacuous = self._counted(known & (bound.error * allowance(bound) >= bound.size))[:, asked]
+        unknown = self._counted(~known)[:, asked]
+        lost = np.zeros(len(unknown), int)
+        if unknown.any():
+            representable = np.isfinite(bound.value) & (bound.size <= bound.m.largest)
+            with np.errstate(invalid="ignore"):
+                gone = ~known & representable & ~np.isfinite(self.actual.astype(np.float64))
+            lost = self._counted(gone)[:, asked].sum(axis=1)
+        widths = self.widths[asked]
+        telling = vacuous + unknown < widths
+        names = [(part.check, subject_of(network, Comparison(part.check, part.path))) for part in parts]
+
+        @lru_cache
+        def told(which: tuple[bool, ...]) -> frozenset[tuple[str, str]]:
+            return frozenset(itertools.compress(names, which))
+
+        looks: dict[Look, NDArray[np.bool_]] = {
+            look: np.array([part.look == look for part in parts]) for look in dict.fromkeys(p.look for p in parts)
+        }
+        checks = Counter(part.check for part in parts)
+        by_look = {look: int(np.count_nonzero(own)) for look, own in looks.items()}
+        counts = {
+            look: (int(widths[own].sum()), unknown[:, own].sum(axis=1).tolist(), vacuous[:, own].sum(axis=1).tolist())
+            for look, own in looks.items()
+        }
+        worst = self.worst[:, asked]
+        at = worst.argmax(axis=1).tolist()
+        return [
+            Summary(
+                checks,
+                by_look,
+                {
+                    look: Outcomes(
+                        elements - unknowns[index] - vacuities[index], 0, 0, unknowns[index], vacuities[index]
+                    )
+                    for look, (elements, unknowns, vacuities) in counts.items()
+                },
+                int(lost[index]),
+                float(worst[index, place]),
+                parts[place].path,
+                told(tuple(telling[index].tolist())),
+            )
+            for index, place in enumerate(at)
+        ]
+
+    def sharpness(self) -> dict[Look, dict[int, int | None]]:
+        """Return for each look, by member, the rung at which an error of any parameter is found, if it has any."""
+        found: dict[Look, dict[int, int | None]] = {}
+        for look in LOOKS:
+            own = [i for i, part in enumerate(self.parts) if part.look == look and part.check == "parameters"]
+            if own:
+                columns = np.concatenate([np.arange(self.starts[i], self.starts[i] + self.widths[i]) for i in own])
+                found[look] = rungs(self.expected[:, columns], self.actual[:, columns], self.widths[own])
+        return found
+
+    def _counted(self, which: NDArray[np.bool_]) -> NDArray[np.int_]:
+        return np.add.reduceat(which.astype(np.int_), self.starts, axis=1)

@@ -1,0 +1,85 @@
+"""Cases of one structure in one dtype, whose bounds are computed together: all arrays have one more axis before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+
+from gradconform.case import Array, Batch, Case, Gradients
+from gradconform.conformance.implementations import Implementation
+from gradconform.network import Network
+from gradconform.reference.bounded import Bounded
+from gradconform.reference.bounds import Expected, expected
+
+TOGETHER = 100_000
+"""So many numbers of parameters and activations are evaluated together: more would cost memory and save nothing."""
+
+
+class Stack:
+    """The cases, and what is expected of all of them: computed once for each arithmetic, shared by implementations."""
+
+    def __init__(self, cases: Sequence[Case]) -> None:
+        self.cases = cases
+        self.parameters = {path: np.stack([case.parameters[path] for case in cases]) for path in cases[0].parameters}
+        several = {part.name: [getattr(case.batch, part.name) for case in cases] for part in fields(Batch)}
+        self.batch: dict[str, Any] = {
+            name: None if arrays[0] is None else np.stack(arrays) for name, arrays in several.items()
+        }
+        self._expected: dict[tuple[Network, str], Expected] = {}
+
+    def expected(self, implementation: Implementation) -> Expected:
+        """Return what the implementation, by its documented design, is to compute, with all kinks left open."""
+        key = implementation.described(self.cases[0].network), implementation.arithmetic
+        if key not in self._expected:
+            self._expected[key] = self.evaluate(implementation, slice(None))
+        return self._expected[key]
+
+    def evaluate(self, implementation: Implementation, members: slice, **options: Any) -> Expected:
+        """Return the same of some members, with options of `gradconform.reference.bounds.expected`."""
+        parameters = {path: array[members] for path, array in self.parameters.items()}
+        parts: dict[str, Any] = {name: None if array is None else array[members] for name, array in self.batch.items()}
+        network = implementation.described(self.cases[0].network)
+        return expected(network, parameters, Batch(**parts), arithmetic=implementation.arithmetic, **options)
+
+
+def together(network: Network, rows: int) -> int:
+    """Return how many cases of a structure are to be evaluated together."""
+    numbers = sum(int(np.prod(shape)) for shape in network.parameters().values()) + rows * sum(network.widths)
+    return max(1, TOGETHER // numbers)
+
+
+def member(whole: Expected, index: int | slice) -> Expected:
+    """Return what is expected of one member of a stack, or of some."""
+    sites = [replace(site, near=site.near[index], side=site.side[index]) for site in whole.sites]
+    return Expected(members(whole.gradients, index), sites)
+
+
+def members(whole: Gradients[Any], index: int | slice) -> Gradients[Any]:
+    """Return the gradients of one member of a stack, or of some."""
+
+    def one(part: Array | Bounded | None) -> Any:
+        return None if part is None else part[index]
+
+    return Gradients(
+        {path: one(part) for path, part in whole.parameters.items()},
+        one(whole.loss),
+        one(whole.input),
+        {layer: one(part) for layer, part in whole.deltas.items()},
+        {layer: one(part) for layer, part in whole.outputs.items()},
+    )
+
+
+def stacked(several: Sequence[Gradients[Array]]) -> Gradients[Array]:
+    """Return gradients with the same quantities in the same shapes as one stack."""
+    first = several[0]
+    return Gradients(
+        {path: np.stack([one.parameters[path] for one in several]) for path in first.parameters},
+        None if first.loss is None else np.stack([one.loss for one in several if one.loss is not None]),
+        None if first.input is None else np.stack([one.input for one in several if one.input is not None]),
+        {layer: np.stack([one.deltas[layer] for one in several]) for layer in first.deltas},
+        {layer: np.stack([one.outputs[layer] for one in several]) for layer in first.outputs},
+        None if first.captured is None else stacked([one.captured for one in several if one.captured is not None]),
+    )
