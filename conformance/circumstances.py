@@ -100,6 +100,13 @@ def facets_of(case: Case, numbers: str) -> dict[str, str]:
     return {**facets, VALUES: f"regime {regime}"} if regime in REGIMES else facets
 
 
+def _likeness(case: Case) -> Hashable:
+    """Return all of a case on which its facets depend, beside where its numbers came from."""
+    batch = case.batch
+    orders = tuple(array.flags.c_contiguous for array in (batch.inputs, *case.parameters.values()))
+    return case.network, batch.rows, batch.labelled, batch.class_weights is None, _ignored(case), orders, case.dtype
+
+
 @dataclass(frozen=True)
 class Sighting:
     """A case: what failed in it, as `key_of` names it, or, where everything agreed, what could tell.
@@ -130,6 +137,8 @@ class Sightings:
     """The cases of a run that one implementation was asked."""
 
     cases: list[Sighting] = field(default_factory=list)
+    _facets: dict[Hashable, Facets] = field(default_factory=dict)
+    """The facets of cases that are alike."""
 
     def failed(self, case: Case, numbers: str, failure: Key) -> None:
         """Add a case, whose numbers came from `numbers`, in which something failed."""
@@ -141,7 +150,10 @@ class Sightings:
 
     def _add(self, case: Case, numbers: str, **what: Any) -> None:
         if len(self.cases) < KEPT:
-            self.cases.append(Sighting(facets_of(case, numbers), (case.network, case.batch.rows), **what))
+            key = _likeness(case), numbers
+            if key not in self._facets:
+                self._facets[key] = facets_of(case, numbers)
+            self.cases.append(Sighting(self._facets[key], (case.network, case.batch.rows), **what))
 
     def of(self, failures: Sequence[Key]) -> Circumstances:
         """Return the circumstances of what is seen as any of `failures`.

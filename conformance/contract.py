@@ -15,7 +15,7 @@ import numpy as np
 from gradconform.case import Array, Case, Gradients
 from gradconform.conformance.compare import Comparison, Kind
 from gradconform.conformance.properties import register
-from gradconform.conformance.relations import relate, shares, single_sample
+from gradconform.conformance.relations import relate, shares, single_samples
 from gradconform.conformance.situation import Subject
 
 AGAIN = "the same call again gives something else"
@@ -101,7 +101,7 @@ def after_another(subject: Subject) -> Gradients[Any]:
 def _call_smaller(subject: Subject) -> None:
     """Call with a single sample of the batch, one that counts."""
     row = int(np.flatnonzero(shares(subject.case, subject.case.network.loss))[0])
-    subject.again(single_sample(subject.situation, row))
+    subject.again(single_samples(subject.situation, [row])[0])
 
 
 def _after_smaller(subject: Subject) -> Gradients[Any]:

@@ -77,6 +77,8 @@ class Guard:
 
     timeout: float | None = None
     memory: int | None = None
+    ours: bool = False
+    """Whether what is called is ours and changes nothing of what belongs to everybody: a series is watched as one."""
     outside: bool = False
     """Whether what is called is a process of its own, which has these limits itself."""
     changed: set[str] = field(default_factory=set)
@@ -89,6 +91,20 @@ class Guard:
     _earlier: list[tuple[str, Array, bytes]] = field(default_factory=list)
     """The arrays of the result before, and what was in them."""
     _printed: int = 0
+    _in_series: bool = False
+
+    @contextlib.contextmanager
+    def series(self) -> Iterator[None]:
+        """Let the calls of the block, where they are ours, be watched as one, but for the time that each takes."""
+        if not self.ours or self._in_series:
+            yield
+            return
+        with self._watched():
+            self._in_series = True
+            try:
+                yield
+            finally:
+                self._in_series = False
 
     def call(self, compute: Compute, network: Network, parameters: Parameters, batch: Batch) -> Gradients[Array]:
         """Return what `compute` returns, as arrays of our own.
@@ -99,7 +115,7 @@ class Guard:
         before = {name: array.tobytes() for name, array in given.items()}
         handed, process = dict(parameters), os.getpid()
         self._remember(network, parameters, batch)
-        with self._watched():
+        with contextlib.nullcontext() if self._in_series else self._watched(), self._timed():
             try:
                 found, raw = self._received(compute(network, handed, replace(batch)), network, batch)
             except _TimeIsUp:
@@ -141,9 +157,11 @@ class Guard:
             contextlib.redirect_stdout(_Aside(self, sys.stderr)),
             _descriptors_kept(),
             _limited_memory(None if self.outside else self.memory),
-            _limited_time(None if self.outside else self.timeout),
         ):
             yield
+
+    def _timed(self) -> contextlib.AbstractContextManager[None]:
+        return _limited_time(None if self.outside else self.timeout)
 
     def _hear(self, line: str) -> None:
         self.heard[one_line(line, 200)] += 1

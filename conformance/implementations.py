@@ -166,7 +166,8 @@ def adapter(name: str) -> Implementation:
     )
     if name not in points:
         bare = getattr(module, "bare", None)
-        return Implementation(name, module.gradients, version, default, tuple(declared), bare)
+        guard = Guard(ours=True)
+        return Implementation(name, module.gradients, version, default, tuple(declared), bare, guard=guard)
     own = declared_by(module, name, default)
     return Implementation(name, adapted(compute_of(module, name), own), version, own, tuple(declared), guard=Guard())
 
@@ -176,7 +177,10 @@ def reference() -> Implementation:
     import numpy as np
 
     capabilities = msgspec.structs.replace(EVERYTHING, arithmetic="numpy")
-    return Implementation(REFERENCE, _reference_gradients, f"numpy {np.__version__}", capabilities, CHECKED_DTYPES)
+    version = f"numpy {np.__version__}"
+    return Implementation(
+        REFERENCE, _reference_gradients, version, capabilities, CHECKED_DTYPES, guard=Guard(ours=True)
+    )
 
 
 def _reference_gradients(network: Network, parameters: Parameters, batch: Batch) -> Gradients[Array]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gradconform.conformance.checks import CHECKS, Check
@@ -13,7 +13,7 @@ from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.looks import View
 from gradconform.conformance.screening import Screened, screen
 from gradconform.conformance.situation import CallFailed, Situation, Subject, require_shapes
-from gradconform.conformance.summary import subject_of
+from gradconform.conformance.summary import subject_of, summary_of
 from gradconform.errors import first_line
 from gradconform.network import Network
 
@@ -55,11 +55,12 @@ def judge(
     relations: bool = True,
     until_failed: bool = False,
     subject: Subject | None = None,
+    related: Mapping[str, list[Comparison]] | None = None,
 ) -> Judgement:
     """Return the judgement of `checks`, in their order. Relations need arrays of the right names and shapes.
 
     `until_failed`: the checks behind the first one that fails are left out. `subject`: the implementation in the
-    situation, where it was called already.
+    situation, where it was called already; `related`: what its relations came to, where they were checked already.
     """
     subject = subject or Subject(implementation, situation)
     judgement = Judgement(relations=relations, history=subject.history, kinks=dict(implementation.kinks))
@@ -71,7 +72,7 @@ def judge(
                 continue
             if check.relation:
                 require_shapes(subject.case, subject.actual())
-                judgement.comparisons += _related(check, subject)
+                judgement.comparisons += related[check.id] if related is not None else _related(check, subject)
             else:
                 judgement.comparisons += check.run(subject)
         if _may_be_unsteady(judgement, checks):
@@ -97,24 +98,43 @@ def judge_together(
     The rest is called one after the other, and then judged together as far as all agrees. After a call that took too
     long, or once `go_on` says no, nothing more is called: then fewer judgements are returned.
     """
-    first, *rest = situations
-    found: list[Judgement | Screened] = [judge(implementation, first, checks, relations=relations)]
-    subjects: list[Subject] = []
-    for situation in rest:
-        late = subjects[-1].failed is not None and subjects[-1].failed.kind is Kind.TIMEOUT if subjects else False
-        if late or not go_on():
-            break
-        subjects.append(Subject(implementation, situation))
-        subjects[-1].called()
-    screened: list[Screened | None] = [None] * len(subjects)
-    if first.stack is not None and all(subject.called() for subject in subjects):
-        with contextlib.suppress(NotImplementedError):
-            given = [subject.actual() for subject in subjects]
-            screened = screen(implementation, first.stack, slice(1, 1 + len(given)), given, checks)
-    for subject, agrees in zip(subjects, screened, strict=True):
-        one = agrees or judge(implementation, subject.situation, checks, relations=False, subject=subject)
-        found.append(one)
+    subjects = [Subject(implementation, situations[0])]
+    related = _relations(subjects[0], checks) if relations else {}
+    with implementation.guard.series():
+        for situation in situations[1:]:
+            if not go_on() or subjects[-1].timed_out:
+                break
+            subjects.append(Subject(implementation, situation))
+            subjects[-1].called()
+    first, *others = _screened(subjects, checks)
+    if first is not None and related is not None and all(entry.passed for own in related.values() for entry in own):
+        several = [entry for own in related.values() for entry in own]
+        found: list[Judgement | Screened] = [first.with_more(summary_of(several, situations[0].case.network))]
+    else:
+        found = [
+            judge(implementation, situations[0], checks, relations=relations, subject=subjects[0], related=related)
+        ]
+    for subject, screened in zip(subjects[1:], others, strict=True):
+        found.append(screened or judge(implementation, subject.situation, checks, relations=False, subject=subject))
     return found
+
+
+def _screened(subjects: Sequence[Subject], checks: Sequence[Check]) -> Sequence[Screened | None]:
+    """Return for the first members of a stack, that were called, whether all agrees."""
+    stack = subjects[0].situation.stack
+    if stack is not None and all(subject.called() for subject in subjects):
+        with contextlib.suppress(NotImplementedError):
+            return screen(subjects[0].implementation, stack, [subject.actual() for subject in subjects], checks)
+    return [None] * len(subjects)
+
+
+def _relations(subject: Subject, checks: Sequence[Check]) -> dict[str, list[Comparison]] | None:
+    """Return what the relations of a case come to; None where a call fails, which is told as what it is."""
+    try:
+        require_shapes(subject.case, subject.actual())
+        return {check.id: _related(check, subject) for check in checks if check.relation}
+    except (CallFailed, NotImplementedError):
+        return None
 
 
 def _related(check: Check, subject: Subject) -> list[Comparison]:

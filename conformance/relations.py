@@ -5,7 +5,7 @@ From the reference they take only how much rounding may explain; one that does n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,6 +19,9 @@ from gradconform.conformance.situation import Situation, Subject
 from gradconform.layers import Dense
 from gradconform.losses import LossRecord, SoftmaxCrossEntropy
 from gradconform.reference.bounded import Bounded
+
+ORDER = 1 + 1e-9
+"""By how much a bound may depend on the order in which it is itself added up."""
 
 
 @register("delta-rows", relation=True)
@@ -49,7 +52,7 @@ def _batch_permutation(subject: Subject) -> list[Comparison]:
         return []
     order = np.roll(np.arange(case.batch.rows)[::-1], 1)
     varied = subject.situation.vary("batch-permutation", partial(take, order))
-    return _same("batch-permutation", subject, varied, lambda path, gradient: gradient)
+    return _same("batch-permutation", subject, varied, lambda path, gradient: gradient, permuted=True)
 
 
 @register("class-permutation", relation=True)
@@ -64,10 +67,10 @@ def _class_permutation(subject: Subject) -> list[Comparison]:
     order = np.roll(np.arange(classes), 1)
     varied = subject.situation.vary("class-permutation", lambda case: _permute_classes(case, dense[-1], order))
 
-    def permuted(path: str, gradient: Array) -> Array:
+    def in_order(path: str, gradient: Array) -> Array:
         return gradient[..., order] if path.startswith(f"{dense[-1]}.") else gradient
 
-    return _same("class-permutation", subject, varied, permuted)
+    return _same("class-permutation", subject, varied, in_order, permuted=True)
 
 
 @register("sum-of-samples", relation=True)
@@ -80,8 +83,8 @@ def _sum_of_samples(subject: Subject) -> list[Comparison]:
     counted = shares(case, subject.implementation.described(case.network).loss)
     total = {path: np.zeros(shape, np.longdouble) for path, shape in case.network.parameters().items()}
     slack = {path: np.zeros(shape) for path, shape in case.network.parameters().items()}
-    for row in np.flatnonzero(counted):
-        single = single_sample(subject.situation, int(row))
+    chosen = np.flatnonzero(counted).tolist()
+    for row, single in zip(chosen, single_samples(subject.situation, chosen), strict=True):
         gradients, bounds = subject.actual(single).parameters, subject.expected(single).parameters
         for path in bounds:
             part = counted[row] * np.asarray(gradients[path], np.longdouble)
@@ -112,17 +115,16 @@ def _cotangent_linearity(subject: Subject) -> list[Comparison]:
     if cotangent is None:
         return []
 
-    def with_cotangent(name: str, factor: Array) -> Situation | None:
-        return subject.situation.vary(
-            name, lambda case: replace(case, batch=replace(case.batch, cotangent=cotangent * factor))
-        )
+    def times(factor: Array, case: Case) -> Case:
+        return replace(case, batch=replace(case.batch, cotangent=cotangent * factor))
 
     two = cotangent.dtype.type(2)
-    scaled = with_cotangent("cotangent scaled", -two)
+    even = (np.arange(cotangent.size).reshape(cotangent.shape) % 2).astype(cotangent.dtype)
+    factors = {"scaled": -two, "even": even, "odd": 1 - even}
+    makes = {f"cotangent {name}": partial(times, factor) for name, factor in factors.items()}
+    scaled, *parts = subject.situation.vary_together(makes)
     comparisons = _same("cotangent-linearity", subject, scaled, lambda path, gradient: -two * gradient, 2)
     if cotangent.size > 1:
-        even = (np.arange(cotangent.size).reshape(cotangent.shape) % 2).astype(cotangent.dtype)
-        parts = [with_cotangent("cotangent even", even), with_cotangent("cotangent odd", 1 - even)]
         first, second = (subject.actual(part).parameters for part in parts)
         first_bound, second_bound = (subject.expected(part).parameters for part in parts)
         actual, expected = subject.actual().parameters, subject.expected().parameters
@@ -133,9 +135,9 @@ def _cotangent_linearity(subject: Subject) -> list[Comparison]:
     return comparisons
 
 
-def single_sample(situation: Situation, row: int) -> Situation | None:
-    """Return the variation of a situation that has one of its samples alone."""
-    return situation.vary(f"sample {row}", partial(take, slice(row, row + 1)))
+def single_samples(situation: Situation, rows: Sequence[int]) -> list[Situation]:
+    """Return the variations of a situation that have one of the given samples alone."""
+    return situation.vary_together({f"sample {row}": partial(take, slice(row, row + 1)) for row in rows})
 
 
 def take(rows: Array | slice, case: Case) -> Case:
@@ -149,12 +151,18 @@ def _same(
     varied: Situation | None,
     change: Callable[[str, Array], Array],
     factor: float = 1,
+    *,
+    permuted: bool = False,
 ) -> list[Comparison]:
-    """Compare the gradients of a variation with those of the case after `change`, which scales by `factor`."""
+    """Compare the gradients of a variation with those of the case after `change`, which scales by `factor`.
+
+    `permuted`: what is bounded are the same sums in another order, for which the bound of the case holds as well.
+    """
     if varied is None:
         return []
     actual, varied_actual = subject.actual().parameters, subject.actual(varied).parameters
-    expected, varied_expected = subject.expected().parameters, subject.expected(varied).parameters
+    expected = subject.expected().parameters
+    varied_expected = subject.expected(varied).parameters if not permuted else _changed(expected, change)
     return [
         relate(
             check,
@@ -166,6 +174,13 @@ def _same(
         )
         for path, bound in expected.items()
     ]
+
+
+def _changed(expected: Mapping[str, Bounded], change: Callable[[str, Array], Array]) -> dict[str, Bounded]:
+    return {
+        path: Bounded(change(path, bound.value), ORDER * change(path, bound.error), bound.m)
+        for path, bound in expected.items()
+    }
 
 
 def relate(

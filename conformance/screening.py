@@ -39,6 +39,10 @@ class Screened:
     summary: Summary
     sharpness: Mapping[Look, int | None]
 
+    def with_more(self, summary: Summary) -> Screened:
+        """Return the same with further comparisons, which agree too."""
+        return Screened(self.summary + summary, self.sharpness)
+
 
 @dataclass(frozen=True, eq=False)
 class Part:
@@ -52,16 +56,13 @@ class Part:
 
 
 def screen(
-    implementation: Implementation,
-    stack: Stack,
-    members: slice,
-    actuals: Sequence[Gradients[Array]],
-    checks: Sequence[Check],
+    implementation: Implementation, stack: Stack, actuals: Sequence[Gradients[Array]], checks: Sequence[Check]
 ) -> list[Screened | None]:
-    """Return for each member of a stack that all agrees; None where that is to be judged by itself.
+    """Return for the first members of a stack that all agrees; None where that is to be judged by itself.
 
-    `actuals`: what the implementation gave for the `members`. Raises `Unsupported` where the reference has no rule.
+    `actuals`: what the implementation gave for them. Raises `Unsupported` where the reference has no rule.
     """
+    members = slice(len(actuals))
     network = stack.cases[0].network
     whole = stack.expected(implementation)
     if not actuals or not _regular(actuals, whole.gradients, stack.cases[0].dtype):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -60,6 +60,13 @@ class Situation:
         network, arithmetic = implementation.described(self.case.network), implementation.arithmetic
         affine = self.affine and options.get("shown") is None
         return expected(network, self.case.parameters, self.case.batch, arithmetic=arithmetic, affine=affine, **options)
+
+    def vary_together(self, makes: Mapping[str, Callable[[Case], Case]]) -> list[Situation]:
+        """Return variations of one structure by their names, made once, whose bounds are computed together."""
+        if not all(name in self._variations for name in makes):
+            made = situations_of([make(self.case) for make in makes.values()], affine=self.affine)
+            self._variations.update(zip(makes, made, strict=True))
+        return [found for name in makes if (found := self._variations[name]) is not None]
 
     def vary(self, name: str, make: Callable[[Case], Case | None]) -> Situation | None:
         """Return the variation `name`, made once; None where the case has none."""
@@ -153,10 +160,10 @@ class Subject:
         return True
 
     @property
-    def failed(self) -> Comparison | None:
-        """How the call with the case failed, where it did."""
+    def timed_out(self) -> bool:
+        """Whether the call with the case took too long."""
         found = self._computed.get(id(self.situation))
-        return found.comparison if isinstance(found, CallFailed) else None
+        return isinstance(found, CallFailed) and found.comparison.kind is Kind.TIMEOUT
 
     def again(self, situation: Situation | None = None) -> Gradients[Any]:
         """Return the same from another call. Raises what `actual` raises."""

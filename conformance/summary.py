@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from gradconform.conformance.compare import Comparison, Look, Outcomes
 from gradconform.network import Network
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,18 @@ class Summary:
     worst_ratio: float = 0.0
     worst_at: str = ""
     told: frozenset[tuple[str, str]] = frozenset()
+
+    def __add__(self, other: Summary) -> Summary:
+        worse = other if other.worst_ratio > self.worst_ratio else self
+        return Summary(
+            _added(self.checks, other.checks, 0),
+            _added(self.looks, other.looks, 0),
+            _added(self.outcomes, other.outcomes, Outcomes()),
+            self.lost + other.lost,
+            worse.worst_ratio,
+            worse.worst_at,
+            self.told | other.told,
+        )
 
     @property
     def comparisons(self) -> int:
@@ -50,6 +66,13 @@ def summary_of(comparisons: Sequence[Comparison], network: Network) -> Summary:
         worst_at=worst.path if worst is not None else "",
         told=frozenset((entry.check, subject_of(network, entry)) for entry in comparisons if entry.tells),
     )
+
+
+def _added(one: Mapping[K, V], other: Mapping[K, V], nothing: V) -> dict[K, V]:
+    found = dict(one)
+    for key, value in other.items():
+        found[key] = found.get(key, nothing) + value  # type: ignore[operator] # numbers, and records of them
+    return found
 
 
 def subject_of(network: Network, comparison: Comparison) -> str:
