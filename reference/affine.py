@@ -210,12 +210,13 @@ class AffineBounding(Bounding):
         product = AffineForm.of(weight * x)
         return AffineForm.within(super().weigh(weight, x), product.terms, product.rest)
 
-    def accept(self, accurate: Callable[[], Bounded], *common: Callable[[], Bounded]) -> Bounded:
-        """Return the value and the terms of the most accurate formula; the rest covers the common formulas.
+    def accept(self, accurate: Callable[[], Bounded], *others: Callable[[], Bounded]) -> Bounded:
+        """Return the value and the terms of the most accurate formula; the rest covers the others.
 
         In exact arithmetic all have the same terms. Where they differ, as one may have given them up, so much is rest.
         """
-        best, forms = AffineForm.of(accurate()), [AffineForm.of(formula()) for formula in common]
+        best = AffineForm.of(accurate())
+        forms = [best, *(AffineForm.of(formula()) for formula in others)]
         rests = [form.rest + _moved(_combination((form.terms, 1.0), (best.terms, -1.0))) for form in forms]
         whole = Bounded(best.value, np.maximum.reduce([form.error for form in forms]), self.m)
         return AffineForm.within(whole, best.terms, np.maximum.reduce(rests))

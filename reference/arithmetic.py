@@ -47,16 +47,19 @@ class Plain:
 
         The largest logit is subtracted first; its own term, exactly 1, is kept out of the sum S = 1 + rest.
         """
-        top = np.argmax(z.real, axis=-1, keepdims=True)
-        shifted = z - np.take_along_axis(z, top, axis=-1)
+        rows = z.reshape(-1, z.shape[-1])
+        top = np.arange(len(rows)), rows.real.argmax(axis=-1)
+        shifted = rows - rows[top][:, None]
         e = np.exp(shifted)
         others = e.copy()
-        np.put_along_axis(others, top, 0, axis=-1)
+        others[top] = 0
         rest = others.sum(axis=-1, keepdims=True)
         total = 1 + rest
         complement = total - e
-        np.put_along_axis(complement, top, rest, axis=-1)
-        return e / total, complement / total, shifted - np.log1p(rest)
+        complement[top] = rest[:, 0]
+        found = e / total, complement / total, shifted - np.log1p(rest)
+        p, complement, log_p = (part.reshape(z.shape) for part in found)
+        return p, complement, log_p
 
     def log(self, x: Value) -> Value:
         """Return the natural logarithm."""
@@ -80,6 +83,6 @@ class Plain:
         """Return weight * x, and 0 where the weight is 0 whatever x may be: 0 log 0 = 0."""
         return np.where(weight == 0, np.zeros((), self.dtype), weight * x)
 
-    def accept(self, accurate: Callable[[], Value], *common: Callable[[], Value]) -> Value:
-        """Return the value of the most accurate formula; a bound covers the common ones."""
+    def accept(self, accurate: Callable[[], Value], *others: Callable[[], Value]) -> Value:
+        """Return the value of the most accurate formula; a bound covers the others, which are as common, too."""
         return accurate()

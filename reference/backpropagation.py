@@ -47,8 +47,10 @@ def backpropagate(
         incoming: list[Value] = []
         outputs: dict[int, Value] = {}
         pullbacks: list[Pullback] = []
-        for index, layer in enumerate(network.layers):
-            own = {name: lifted[f"{index}.{name}"] for name in layer.parameters(network.widths[index])}
+        paths: list[str] = []
+        for index, (layer, width) in enumerate(zip(network.layers, network.widths, strict=False)):
+            own = {name: lifted[f"{index}.{name}"] for name in layer.parameters(width)}
+            paths += [f"{index}.{name}" for name in own]
             incoming.append(x)
             x, pullback = rule(layer, k, x, own)
             outputs[index] = x
@@ -70,5 +72,4 @@ def backpropagate(
                 continue
             delta, own = pullbacks[index](delta)
             found |= {f"{index}.{name}": gradient for name, gradient in own.items()}
-    in_order = {path: found[path] for path in network.parameters()}
-    return Gradients(in_order, loss, input=delta, deltas=deltas, outputs=outputs)
+    return Gradients({path: found[path] for path in paths}, loss, input=delta, deltas=deltas, outputs=outputs)

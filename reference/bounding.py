@@ -252,10 +252,11 @@ class Bounding:
         error = np.where(zero & np.isfinite(x.error), 0.0, product.error)
         return Bounded(np.where(zero, 0, product.value), error, self.m)
 
-    def accept(self, accurate: Callable[[], Bounded], *common: Callable[[], Bounded]) -> Bounded:
-        """Return the value of the most accurate formula with the largest of the common formulas' errors."""
-        errors = [formula().error for formula in common]
-        return Bounded(accurate().value, np.maximum.reduce(errors), self.m)
+    def accept(self, accurate: Callable[[], Bounded], *others: Callable[[], Bounded]) -> Bounded:
+        """Return the value of the most accurate formula with the largest of all formulas' errors."""
+        best = accurate()
+        errors = [best.error, *(formula().error for formula in others)]
+        return Bounded(best.value, np.maximum.reduce(errors), self.m, size=best.size)
 
 
 def others(weights: Errors) -> Errors:

@@ -71,7 +71,7 @@ class Function:
 
 def away(z: A) -> A:
     """Return |z| for real z; the analytic continuation of |z| from the real part's side for complex z."""
-    return np.where(z.real < 0, -z, z)
+    return np.where(z.real < 0, -z, z) if z.dtype.kind == "c" else np.abs(z)
 
 
 def logistic(z: A) -> tuple[A, A]:
@@ -154,6 +154,9 @@ class _LeakyReLU(Function):
 
     def evaluate(self, z: A) -> tuple[A, A]:
         right = z.real > 0
+        if self.slope == 0 and z.dtype.kind == "f":
+            # a choice element by element, which no processor foresees, takes ten times as long
+            return np.fmax(z, 0), right.astype(z.dtype)
         slope = np.where(right, np.ones_like(z.real), z.real.dtype.type(self.slope))
         # not slope * z: an infinite pre-activation has the activation 0 under ReLU
         return np.where(right, z, self.slope * z if self.slope else np.zeros_like(z)), slope

@@ -68,6 +68,6 @@ def _(layer: Softmax, k: Arithmetic, x: Value, parameters: Mapping[str, Value]) 
         def centred() -> Value:
             return p * (delta - mean)
 
-        return k.accept(centred, centred, lambda: weighted - p * mean), {}
+        return k.accept(centred, lambda: weighted - p * mean), {}
 
     return p, pullback

@@ -67,7 +67,7 @@ def _delta(
     def before() -> Value:
         return pullback(scaled)
 
-    return k.accept(before, before, lambda: pullback(plain) * k.lift(loss.scale))
+    return k.accept(before, lambda: pullback(plain) * k.lift(loss.scale))
 
 
 def _scaled(loss: LossRecord, k: Arithmetic, terms: Value, rows: bool | None) -> Value:
@@ -86,48 +86,48 @@ def _scaled(loss: LossRecord, k: Arithmetic, terms: Value, rows: bool | None) ->
     def after() -> Value:
         return added(terms) * scale
 
-    return k.accept(after, after, lambda: added(terms * scale))
+    return k.accept(after, lambda: added(terms * scale))
 
 
 def fused(network: Network) -> LossRecord | None:
     """Return the loss on logits that equals the last layer and the loss on its probabilities, if there is one."""
     loss = network.loss
-    if loss == CrossEntropy(loss.reduction, scale=loss.scale):
+    if isinstance(loss, CrossEntropy) and loss == CrossEntropy(loss.reduction, scale=loss.scale):
         return SoftmaxCrossEntropy(loss.reduction, scale=loss.scale)
-    if loss == BinaryCrossEntropy(loss.reduction, scale=loss.scale):
+    if isinstance(loss, BinaryCrossEntropy) and loss == BinaryCrossEntropy(loss.reduction, scale=loss.scale):
         return SigmoidCrossEntropy(loss.reduction, scale=loss.scale)
     return None
 
 
-def _counted(loss: LossRecord, batch: Batch) -> Array:
-    """Return which rows count: (N,), all but those with the ignored label."""
+def _counted(loss: LossRecord, batch: Batch) -> Array | None:
+    """Return which rows count: (N,), all but those with the ignored label; None where all do."""
     ignored = getattr(loss, "ignore_index", None)
-    return np.ones(batch.targets.shape, bool) if ignored is None else batch.targets != ignored
+    return None if ignored is None or not batch.labelled else batch.targets != ignored
 
 
 def _rows_that_count(loss: LossRecord, k: Arithmetic, batch: Batch) -> Value:
     """Return the mean's divisor: rows with a label that is not ignored, or the sum of their classes' weights."""
-    if not batch.labelled:
-        return k.lift(float(batch.rows))
     counted = _counted(loss, batch)
-    if batch.class_weights is None:
-        return k.lift(np.count_nonzero(counted, axis=-1).astype(float))
-    labels = np.where(counted, batch.targets, 0)
-    return k.lift(np.where(counted, np.take_along_axis(batch.class_weights, labels, axis=-1), 0)).sum(axis=-1)
+    if batch.class_weights is None or not batch.labelled:
+        return k.lift(float(batch.rows) if counted is None else np.count_nonzero(counted, axis=-1).astype(float))
+    labels = batch.targets if counted is None else np.where(counted, batch.targets, 0)
+    weights = np.take_along_axis(batch.class_weights, labels, axis=-1)
+    return k.lift(weights if counted is None else np.where(counted, weights, 0)).sum(axis=-1)
 
 
 def _distribution(loss: LossRecord, k: Arithmetic, z: Value, batch: Batch) -> Value:
     """Return q, (N, C): what each -log p is weighted with. Labels, then smoothing, then class weights."""
-    classes = z.shape[-1]
-    counted = np.ones((*batch.inputs.shape[:-1], 1))
+    classes, counted = z.shape[-1], _counted(loss, batch)
+    given = batch.targets
     if batch.labelled:
-        counted = _counted(loss, batch)[..., None].astype(float)
-        q = k.lift(counted * (batch.targets[..., None] == np.arange(classes)))
-    else:
-        q = k.lift(batch.targets)
+        given = (given[..., None] == np.arange(classes)).astype(float)
+        if counted is not None:
+            given *= counted[..., None]
+    q = k.lift(given)
     if isinstance(loss, SoftmaxCrossEntropy) and loss.label_smoothing:
         epsilon = k.lift(loss.label_smoothing)
-        q = q * (1 - epsilon) + k.lift(counted) * (epsilon / float(classes))
+        rows = np.ones((*batch.inputs.shape[:-1], 1)) if counted is None else counted[..., None].astype(float)
+        q = q * (1 - epsilon) + k.lift(rows) * (epsilon / float(classes))
     return q if batch.class_weights is None else q * k.lift(batch.class_weights)[..., None, :]
 
 
@@ -156,7 +156,7 @@ def _(loss: SoftmaxCrossEntropy, k: Arithmetic, z: Value, batch: Batch) -> Terms
             g = -(q * c)
             return g - p * g.sum(axis=-1, keepdims=True)
 
-        return k.accept(accurate, accurate, common)
+        return k.accept(accurate, common)
 
     return -k.weigh(q, log_p), pullback
 
@@ -206,8 +206,9 @@ def _(loss: BinaryCrossEntropy, k: Arithmetic, p: Value, batch: Batch) -> Terms:
         return (p - y) * c / denominator()
 
     def pullback(c: Value) -> Value:
-        accurate = split if loss.denominator_floor is None else fraction
-        slope = k.accept(*(partial(formula, c) for formula in (accurate, accurate, fraction, weighted_fraction)))
+        common = (fraction, weighted_fraction)
+        formulas = (split, *common) if loss.denominator_floor is None else common
+        slope = k.accept(*(partial(formula, c) for formula in formulas))
         return slope if inside is None else k.weigh(inside, slope)
 
     return -(k.weigh(y, log_p) + k.weigh(1 - y, log_rest)), pullback
