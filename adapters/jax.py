@@ -6,7 +6,7 @@ rule raises `Unsupported`, such as `jax: no rule for Conv2d`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, singledispatch
 from typing import Any, NamedTuple
@@ -58,6 +58,24 @@ def version() -> str:
     return str(jax.__version__)
 
 
+class Structure(NamedTuple):
+    """All that a program is compiled for."""
+
+    network: Network
+    rows: int
+    dtype: str
+    labels: bool
+    """Whether the targets are integers."""
+    weighted: bool
+    """Whether there are class weights."""
+
+    @classmethod
+    def of(cls, network: Network, batch: Batch) -> Structure:
+        """Return the structure of a network with a batch."""
+        weighted = batch.class_weights is not None
+        return cls(network, batch.rows, batch.inputs.dtype.name, batch.targets.ndim == 1, weighted)
+
+
 class Results(NamedTuple):
     """What a compiled program returns; `deltas` and `outputs`, by layer, are empty without probes."""
 
@@ -88,6 +106,7 @@ def gradients(network: Network, parameters: Parameters, batch: Batch) -> Gradien
     Raises `Unsupported` for a layer, a loss, an option or a dtype without rule.
     """
     programs, operands = _programs(network, parameters, batch)
+    programs.probed.ahead()  # where neither is compiled yet, both are at once
     # a context and not the global switch: the caller's own JAX code keeps the precision that it has
     with jax.enable_x64(batch.inputs.dtype.itemsize == 8):
         plain, probed = programs.plain(operands), programs.probed(operands)
@@ -109,16 +128,30 @@ def bare(network: Network, parameters: Parameters, batch: Batch) -> Gradients[Ar
     return probed.gradients(network)
 
 
+def prepare(structures: Iterable[Structure]) -> None:
+    """Compile in the background what `gradients` will need for these structures, in their order, at most `PROGRAMS`.
+
+    A call that comes before its programs are compiled waits for them or compiles them itself, and raises what that
+    raises: nothing changes but the time that it takes.
+    """
+    for structure in structures:
+        for program in compiled(structure):
+            program.ahead()
+
+
 def _programs(network: Network, parameters: Parameters, batch: Batch) -> tuple[Programs, Operands]:
     """Return the programs for a batch, and what they take of it."""
-    dtype = batch.inputs.dtype
-    if dtype.name not in DTYPES:
-        raise Unsupported(f"jax: no rule for {dtype}")
-    weights = batch.class_weights
-    targets = _targets(network.loss, batch.targets)
-    own = {path: parameters[path] for path in network.parameters()}
-    operands = Operands(own, batch.inputs, targets, weights, batch.cotangent)
-    return compiled(network, batch.rows, dtype.name, batch.targets.ndim == 1, weights is not None), operands
+    structure = Structure.of(network, batch)
+    if structure.dtype not in DTYPES:
+        raise Unsupported(f"jax: no rule for {structure.dtype}")
+    operands = Operands(
+        {path: parameters[path] for path in network.parameters()},
+        batch.inputs,
+        _targets(network.loss, batch.targets),
+        batch.class_weights,
+        batch.cotangent,
+    )
+    return compiled(structure), operands
 
 
 class Programs(NamedTuple):
@@ -130,11 +163,9 @@ class Programs(NamedTuple):
 
 
 @lru_cache(maxsize=PROGRAMS)
-def compiled(network: Network, rows: int, dtype: str, labels: bool, weighted: bool) -> Programs:
-    """Return the programs for batches of `rows` samples, with integer `labels` or not, with class weights or not.
-
-    Each is compiled when it is first called.
-    """
+def compiled(structure: Structure) -> Programs:
+    """Return the programs of a structure. Each is compiled when it is first called."""
+    network, rows, dtype, labels, weighted = structure
 
     def plain(operands: Operands) -> Results:
         def cost(parameters: Mapping[str, jax.Array], inputs: jax.Array) -> jax.Array:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import queue
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -28,6 +30,9 @@ other two make it compile in a quarter of the time: there is nothing to optimise
 UNFUSED: Options = {"xla_backend_optimization_level": "0", "xla_disable_hlo_passes": "fusion"}
 """The same without barriers, where `BARRIERS` are of no use: nothing is fused at all, which takes longer to compile."""
 
+THREADS = 2
+"""So many programs are compiled ahead at once. XLA lets other threads of Python run meanwhile."""
+
 BARRIER = "opt-barrier("
 """How a barrier is written in the text of a compiled program."""
 
@@ -50,8 +55,46 @@ def compiled_as_shown(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
     return lowered.compile(compiler_options=UNFUSED)
 
 
+class Ahead:
+    """Threads that compile what will be needed, while those who need it do other things. They start with the first."""
+
+    def __init__(self, threads: int) -> None:
+        self._wanted = threads
+        self._threads: list[threading.Thread] = []
+        self._jobs: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+
+    def submit(self, job: Callable[[], object]) -> None:
+        """Do a job when a thread is free. What it raises is lost."""
+        if not self._threads:
+            # daemons are not waited for while there are jobs left; but one within XLA must not outlive Python
+            atexit.register(self.end)
+            self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(self._wanted)]
+            for thread in self._threads:
+                thread.start()
+        self._jobs.put(job)
+
+    def end(self) -> None:
+        """Forget the jobs that nobody has begun, and wait for the others: the time of one program."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._jobs.get_nowait()
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._threads = []
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            with contextlib.suppress(Exception):
+                job()
+
+
+AHEAD = Ahead(THREADS)
+
+
 class Program(Generic[Given, Found]):
-    """A function that is compiled when it is first called.
+    """A function that is compiled when it is first called, or ahead of that.
 
     `function`: what JAX traces; `like`: arguments of the shapes and dtypes that it is compiled for; `double`: whether
     JAX has 64-bit types meanwhile; `probed`: whether it shows values that went through `shown`.
@@ -66,6 +109,11 @@ class Program(Generic[Given, Found]):
         """Return what the function returns, which JAX may still be computing. Raises what tracing it raises."""
         found: Found = (self._compiled or self.compiled())(operands)
         return found
+
+    def ahead(self) -> None:
+        """Compile it in the background. What that raises, the call will raise, which compiles it again."""
+        if self._compiled is None:
+            AHEAD.submit(self.compiled)
 
     def compiled(self) -> jax.stages.Compiled:
         """Return the executable, which is compiled once, in whatever thread comes first."""

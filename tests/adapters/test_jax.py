@@ -85,12 +85,35 @@ def test_every_difference_of_kind_is_a_program_of_its_own(jax_adapter, draw, com
 def test_the_store_is_bounded_and_drops_the_oldest(jax_adapter, compiled):
     module = jax_adapter.module
     assert compiled.cache_info().maxsize == module.PROGRAMS == 64
-    network = parse(TEXT)
-    first = compiled(network, 1, "float64", False, False)
-    for rows in range(2, 66):
-        compiled(network, rows, "float64", False, False)
+    structures = [module.Structure(parse(TEXT), rows, "float64", False, False) for rows in range(1, 66)]
+    first = compiled(structures[0])
+    for structure in structures:
+        compiled(structure)
     assert compiled.cache_info().currsize == 64
-    assert compiled(network, 1, "float64", False, False) is not first
+    assert compiled(structures[0]) is not first
+
+
+def test_what_is_prepared_is_not_compiled_again_and_gives_the_same(jax, jax_adapter, draw, leaves, compiled):
+    module = jax_adapter.module
+    cases = [draw(TEXT, rows=rows) for rows in (2, 3)]
+    fresh = [leaves(jax_adapter(case)) for case in cases]
+    compiled.cache_clear()
+    with compilations(jax) as events:
+        module.prepare(module.Structure.of(case.network, case.batch) for case in cases)
+        for case, expected in zip(cases, fresh, strict=True):
+            for name, array in leaves(jax_adapter(case)).items():
+                np.testing.assert_array_equal(array, expected[name])
+        assert len(events) == 4
+
+
+def test_what_cannot_be_prepared_is_told_at_the_call(jax_adapter, draw):
+    module = jax_adapter.module
+    case = draw("3 -> Sigmoid, BinaryCrossEntropy")
+    network = type(case.network)(3, case.network.layers, BinaryCrossEntropy("mean", -100.0, 1e-12))
+    module.prepare([module.Structure.of(network, case.batch)])
+    for _ in range(2):
+        with pytest.raises(Unsupported, match=r"^jax: BinaryCrossEntropy has no floors, got"):
+            module.gradients(network, case.parameters, case.batch)
 
 
 @pytest.mark.parametrize("floors", [(-100.0, 1e-12), (None, 1e-12)])
