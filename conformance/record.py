@@ -64,8 +64,8 @@ class Record:
         self._shrinking = 0.0
         self._passed_over = 0
         self._met: set[Hashable] = set()
-        self._left = 0
-        """How many networks the current round still wants."""
+        self._judged, self._left = 0, 0
+        """How many networks the current round has, and how many it still wants."""
         for implementation in plan.implementations:
             implementation.guard.timeout, implementation.guard.memory = plan.timeout, plan.max_memory
 
@@ -97,7 +97,7 @@ class Record:
     def explore(self) -> None:
         """Draw the plan's rounds. What one of them counts does not depend on those before it."""
         for number, count in self.plan.networks_by_round:
-            self._met, self._passed_over, self._left = set(), 0, count
+            self._met, self._passed_over, self._judged, self._left = set(), 0, 0, count
             for implementation in self.plan.implementations:
                 implementation.kinks.clear()
             with contextlib.suppress(RoundDone):
@@ -113,6 +113,7 @@ class Record:
         self._enough()
         if not self._left:
             raise RoundDone
+        example = self.plan.turned(example, chunk.round, self._judged)
         if example.structure in self._met and self._passed_over < PATIENCE:
             self._passed_over += 1
             return
@@ -120,7 +121,7 @@ class Record:
         self.structures += example.structure not in self._met
         self._met.add(example.structure)
         for index, draw in enumerate(example.draws[: self._left]):
-            self._left -= 1
+            self._judged, self._left = self._judged + 1, self._left - 1
             origin = Origin(chunk, example, draw)
             self.case(partial(example.case, draw), f"regime {draw.regime}", index == 0, origin)
 
