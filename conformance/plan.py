@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis import strategies as st
 
-from gradconform.capabilities import combined
+from gradconform.capabilities import Capabilities, combined
 from gradconform.conformance.checks import CHECKS, Check
 from gradconform.conformance.examples import Example
 from gradconform.conformance.expected import Expectations
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.results import Finding
+from gradconform.conformance.rotation import Rotation, rotation_of
 from gradconform.conformance.strategies import DRAWS, declared_examples, templates
 from gradconform.dtypes import DTYPES
 from gradconform.errors import InvalidInput
@@ -107,14 +110,29 @@ class Plan:
 
     def examples(self, round_: int = 0) -> st.SearchStrategy[Example]:
         """Return the strategy of what all implementations declare, or any of them, where they share nothing."""
-        shared = combined([entry.capabilities for entry in self.implementations])
         networks = self.networks.strategy() if isinstance(self.networks, GivenNetworks) else self.networks
-        return declared_examples(shared, networks, self.draws_in(round_))
+        return declared_examples(self.declared, networks, self.draws_in(round_))
+
+    @cached_property
+    def declared(self) -> Capabilities:
+        """What all implementations declare, or any of them, where they share nothing."""
+        return combined([entry.capabilities for entry in self.implementations])
+
+    @cached_property
+    def rotation(self) -> Rotation:
+        """In which order the run meets what is declared."""
+        return rotation_of(self.declared, self.seed, given=self.networks is not None)
 
     def draws_in(self, round_: int) -> int:
-        """Return how many cases a structure has in a round."""
-        compiled = any(entry.capabilities.compiled for entry in self.implementations)
-        return self.draws or (LATER_DRAWS if round_ >= BROAD else COMPILED_DRAWS if compiled else DRAWS)
+        """Return how many cases each structure of a round has."""
+        return self.draws or (LATER_DRAWS if round_ >= BROAD else COMPILED_DRAWS if self.declared.compiled else DRAWS)
+
+    def turned(self, example: Example, round_: int, network: int) -> Example:
+        """Return an example with what is next in the rotation; `network`: the number of its first one in its round."""
+        structures = math.ceil(ROUND / self.draws_in(0)) * min(round_, BROAD)
+        structures += math.ceil(ROUND / self.draws_in(BROAD)) * max(0, round_ - BROAD)
+        number = structures + network // self.draws_in(round_)
+        return self.rotation.turned(example, number, round_ * ROUND + network)
 
     @property
     def networks_by_round(self) -> Iterator[tuple[int, int]]:

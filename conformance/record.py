@@ -88,8 +88,10 @@ class Record:
         self._shrinking = 0.0
         self._passed_over = 0
         self._met: set[Hashable] = set()
-        self._left = 0
-        """How many networks the current round still wants."""
+        self._judged, self._left = 0, 0
+        """How many networks the current round has, and how many it still wants."""
+        self._simplest = False
+        """Whether the next example is the simplest one."""
         for implementation in plan.implementations:
             implementation.guard.timeout, implementation.guard.memory = plan.timeout, plan.max_memory
 
@@ -121,14 +123,15 @@ class Record:
     def explore(self) -> None:
         """Draw the plan's rounds. What one of them counts does not depend on those before it."""
         for number, count in self.plan.networks_by_round:
-            self._met, self._passed_over, self._left = set(), 0, count
+            self._met, self._passed_over, self._judged, self._left = set(), 0, 0, count
             for implementation in self.plan.implementations:
                 implementation.kinks.clear()
             for start in itertools.count():
                 if not self._left:
                     break
                 chunk = Chunk(number, start)
-                # the first example is always the simplest one, which a round mostly has already
+                # the first example of every start is the simplest one, and one of a run is enough
+                self._simplest = number > 0 or start > 0
                 wanted = min(CHUNK, 1 + math.ceil(self._left / self.plan.draws_in(number)))
                 draw_examples(self.plan, chunk, [Phase.generate], partial(self.example, chunk), wanted)
 
@@ -140,14 +143,17 @@ class Record:
         if not self._left:
             return
         self._enough()
-        if example.structure in self._met and self._passed_over < PATIENCE:
+        example = self.plan.turned(example, chunk.round, self._judged)
+        known = self._simplest or example.structure in self._met
+        self._simplest = False
+        if known and self._passed_over < PATIENCE:
             self._passed_over += 1
             return
         self._passed_over = 0
         self.structures += example.structure not in self._met
         self._met.add(example.structure)
         draws = example.draws[: self._left]
-        self._left -= len(draws)
+        self._judged, self._left = self._judged + len(draws), self._left - len(draws)
         size = together(example.network, example.rows)
         for start in range(0, len(draws), size):
             several = [

@@ -19,6 +19,7 @@ from gradconform.conformance.findings import Failure, Origin, factor_names
 from gradconform.conformance.judge import UNSTEADY, Judgement, judge, key_of
 from gradconform.conformance.plan import Enough, GivenNetworks, Plan, draw_examples
 from gradconform.conformance.reducing import Shown, reduced
+from gradconform.conformance.rotation import in_regimes
 from gradconform.conformance.simple_numbers import complexity
 from gradconform.conformance.situation import Situation
 from gradconform.network import Network
@@ -195,6 +196,7 @@ class _Shrinking:
         failed are computed, and only the same bug counts.
         """
         position = origin.example.draws.index(origin.draw)
+        regimes = [draw.regime for draw in origin.example.draws]
         smallest, reached = origin.example, False
 
         class Again(Enough):
@@ -202,6 +204,7 @@ class _Shrinking:
 
         def same(example: Example) -> None:
             nonlocal smallest, reached
+            example = in_regimes(example, regimes)
             reached = reached or example == origin.example
             if not reached or (time.monotonic() > until and example != smallest):
                 return

@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, get_args
 
-import msgspec
 import numpy as np
 from hypothesis import strategies as st
 
-from gradconform import notation
 from gradconform.capabilities import LABELS, Capabilities, Labels
+from gradconform.conformance.choices import LAYER_OPTIONS, LOSS_OPTIONS, finished, layer_options, loss_options
 from gradconform.conformance.examples import Draw, Example, Layout
 from gradconform.conformance.regimes import REGIMES
-from gradconform.layers import (
-    ELU,
-    GELU,
-    Dense,
-    Layer,
-    LeakyReLU,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softplus,
-    Tanh,
-)
-from gradconform.losses import (
-    BinaryCrossEntropy,
-    CrossEntropy,
-    Huber,
-    Loss,
-    MeanSquaredError,
-    Reduction,
-    SigmoidCrossEntropy,
-    SoftmaxCrossEntropy,
-)
+from gradconform.layers import Dense, Layer
+from gradconform.losses import Loss, SoftmaxCrossEntropy
 from gradconform.network import Network
 from gradconform.templates import Template, parse_template
 
@@ -49,35 +27,8 @@ MAX_UNITS = 16
 MAX_DENSE = 3
 """Small enough for the bound from inputs to gradients to catch a relative error of 1e-12 in float64."""
 
-REDUCTIONS: tuple[Reduction, ...] = ("mean", "sum", "none")
-"""What is drawn where it is declared. The mean over the rows alone is, where nothing else is."""
-
-reductions = st.sampled_from(REDUCTIONS)
-
-ACTIVATIONS: dict[type[Layer], st.SearchStrategy[Layer]] = {
-    Tanh: st.just(Tanh()),
-    Sigmoid: st.just(Sigmoid()),
-    ReLU: st.just(ReLU()),
-    LeakyReLU: st.sampled_from([0.01, 0.25, 0.5]).map(LeakyReLU),
-    ELU: st.sampled_from([1.0, 0.5, 2.0]).map(ELU),
-    Softplus: st.just(Softplus()),
-    SiLU: st.just(SiLU()),
-    GELU: st.sampled_from([GELU(), GELU(approximate="tanh")]),
-    Softmax: st.just(Softmax()),
-}
-
 LOSSES: dict[type[Loss], st.SearchStrategy[Loss]] = {
-    MeanSquaredError: st.builds(MeanSquaredError, reduction=reductions),
-    SoftmaxCrossEntropy: st.builds(
-        SoftmaxCrossEntropy,
-        reduction=reductions,
-        label_smoothing=st.sampled_from([0.0, 0.0, 0.1, 0.5, 1.0]),
-        ignore_index=st.sampled_from([None, None, -100, 0]),
-    ),
-    CrossEntropy: st.builds(CrossEntropy, reduction=reductions),
-    SigmoidCrossEntropy: st.builds(SigmoidCrossEntropy, reduction=reductions),
-    BinaryCrossEntropy: st.builds(BinaryCrossEntropy, reduction=reductions),
-    Huber: st.builds(Huber, reduction=reductions, delta=st.sampled_from([1.0, 0.1, 2.5])),
+    kind: st.sampled_from(options) for kind, options in LOSS_OPTIONS.items()
 }
 
 
@@ -115,7 +66,7 @@ def networks(
     """
     loss = draw(losses if losses is not None else st.one_of(*LOSSES.values()))
     units = st.integers(1, max_units)
-    one = st.one_of(*ACTIVATIONS.values()) if layers is None else layers
+    one = st.one_of(*map(st.sampled_from, LAYER_OPTIONS.values())) if layers is None else layers
     activations = st.lists(one, max_size=0 if one.is_empty else 2)
     block = st.tuples(units, st.sampled_from([True, True, True, False] if bias is None else [bias]), activations)
     blocks = draw(st.lists(block, min_size=1, max_size=max_dense, unique_by=lambda one: one[0]))
@@ -128,17 +79,7 @@ def networks(
     chosen: list[Any] = []
     for width, biased, after in blocks:
         chosen += [Dense(inputs if square else width, bias=biased), *after]
-    if loss.follows and not isinstance(chosen[-1], loss.follows):
-        chosen.append(loss.follows[0]())
-    elif not loss.follows and logits:
-        # a loss on logits mostly follows a dense layer
-        while not isinstance(chosen[-1], Dense):
-            chosen.pop()
-    last = max(index for index, layer in enumerate(chosen) if isinstance(layer, Dense))
-    if getattr(loss, "ignore_index", None) == 0 and chosen[last].units == 1:
-        # the only class cannot be the ignored one: nothing would count
-        chosen[last] = Dense(2, chosen[last].bias)
-    return Network(inputs=inputs, layers=tuple(chosen), loss=loss)
+    return finished(inputs, chosen, loss, logits)
 
 
 def templates(template: Template, *, max_units: int = MAX_UNITS) -> st.SearchStrategy[Network]:
@@ -168,48 +109,11 @@ def declared_networks(capabilities: Capabilities) -> st.SearchStrategy[Network]:
     """Return a strategy of the networks that are declared: of a fixed architecture, or of layers and losses."""
     if capabilities.networks:
         return st.one_of(*(templates(parse_template(text)) for text in capabilities.networks))
-    layers, losses = capabilities.layers, capabilities.losses
-    if losses is None and layers is not None:
-        # a loss on probabilities stands after a layer that must be declared
-        losses = tuple(kind.__name__ for kind in LOSSES if all(layer.__name__ in layers for layer in kind.follows))
+    layers = [st.sampled_from(options) for options in layer_options(capabilities)]
+    losses = [st.sampled_from(options) for options in loss_options(capabilities)]
     return networks(
-        layers=None if layers is None else _layers(layers), losses=_losses(losses, capabilities), bias=capabilities.bias
+        layers=st.one_of(*layers) if layers else st.nothing(), losses=st.one_of(*losses), bias=capabilities.bias
     )
-
-
-def _layers(entries: Sequence[str]) -> st.SearchStrategy[Layer]:
-    """Return a strategy of declared activations: by name with all their options, else as they are written."""
-    # Dense has its own place
-    several = [_entry(entry, notation.LAYERS, ACTIVATIONS) for entry in entries if entry != Dense.__name__]
-    return st.one_of(*several) if several else st.nothing()
-
-
-def _losses(entries: Sequence[str] | None, capabilities: Capabilities) -> st.SearchStrategy[Loss]:
-    """Return the same of losses, with a declared reduction where they state none."""
-    chosen = [word for word in REDUCTIONS if word in capabilities.reductions] or capabilities.reductions
-    reduced = st.sampled_from(chosen)
-    several = []
-    for entry in [kind.__name__ for kind in LOSSES] if entries is None else entries:
-        one = _entry(entry, notation.LOSSES, LOSSES)
-        if "integer" not in capabilities.labels and "ignore_index=" not in entry:
-            one = one.map(_without_ignored)
-        several.append(one if "reduction=" in entry else st.builds(_with_reduction, one, reduced))
-    return st.one_of(*several)
-
-
-def _entry(
-    entry: str, kinds: Mapping[str, type[Any]], known: Mapping[type[Any], st.SearchStrategy[Any]]
-) -> st.SearchStrategy[Any]:
-    return st.just(notation.parse_item(entry, kinds)) if "(" in entry else known[kinds[entry]]
-
-
-def _with_reduction(loss: Loss, reduction: Reduction) -> Loss:
-    return msgspec.structs.replace(loss, reduction=reduction)
-
-
-def _without_ignored(loss: Loss) -> Loss:
-    """Return the loss without an ignored label, which is an integer one."""
-    return msgspec.structs.replace(loss, ignore_index=None) if isinstance(loss, SoftmaxCrossEntropy) else loss
 
 
 @st.composite

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gradconform import Dense, SoftmaxCrossEntropy
 from gradconform.capabilities import Capabilities, Labels
 from gradconform.conformance import strategies
+from gradconform.conformance.choices import REDUCTIONS
 from gradconform.conformance.examples import Example, Layout
 from gradconform.conformance.guard import Guard
 from gradconform.conformance.implementations import Implementation
@@ -64,9 +65,7 @@ def test_every_layer_and_option_is_drawn(run):
 
 def test_every_loss_is_drawn_in_every_reduction_and_with_every_option(run):
     losses = {network.loss for network in networks_of(run)}
-    assert {(type(loss), loss.reduction) for loss in losses} == set(
-        itertools.product(get_args(Loss), strategies.REDUCTIONS)
-    )
+    assert {(type(loss), loss.reduction) for loss in losses} == set(itertools.product(get_args(Loss), REDUCTIONS))
     softmax = [loss for loss in losses if isinstance(loss, SoftmaxCrossEntropy)]
     assert {loss.ignore_index for loss in softmax} == {None, -100, 0}
     assert {loss.label_smoothing for loss in softmax} == {0.0, 0.1, 0.5, 1.0}
@@ -268,7 +267,7 @@ def test_all_that_is_declared_is_drawn():
     assert len({layer for layer in layers if isinstance(layer, LeakyReLU)}) == 3
     losses = {example.network.loss for example in run}
     assert {loss.delta for loss in losses if isinstance(loss, Huber)} == {3}
-    assert {loss.reduction for loss in losses if isinstance(loss, Huber)} == set(strategies.REDUCTIONS)
+    assert {loss.reduction for loss in losses if isinstance(loss, Huber)} == set(REDUCTIONS)
     assert {example.rows for example in run} == set(strategies.BATCH_SIZES)
     assert {example.rows for example in declared(20, samples="single")} == {1}
 
