@@ -102,6 +102,11 @@ def key_of(implementation: Implementation, network: Network, root: Comparison) -
     return (implementation.name, root.check, root.kind.name, subject_of(network, root))
 
 
+def key_words(key: tuple[str, ...]) -> str:
+    """Return what `key_of` returns as words, without the implementation."""
+    return " ".join(key[1:])
+
+
 def subject_of(network: Network, comparison: Comparison) -> str:
     """Return what was compared, without its place in the network: which parameter, or which layer's output or delta."""
     place, _, name = comparison.path.rpartition(".")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from gradconform.capabilities import combined
 from gradconform.conformance.checks import CHECKS, Check
 from gradconform.conformance.examples import Example
 from gradconform.conformance.expected import Expectations
+from gradconform.conformance.focus import EVERYTHING_DRAWN, Focus
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.results import Finding
 from gradconform.conformance.strategies import DRAWS, declared_examples, templates
@@ -23,7 +24,9 @@ from gradconform.network import Network
 from gradconform.templates import Template, parse_template
 
 if TYPE_CHECKING:
+    from gradconform.case import Case
     from gradconform.conformance.findings import Failure
+    from gradconform.conformance.judge import Judgement
 
 MAX_EXAMPLES = 100
 TIMEOUT = 20.0
@@ -78,8 +81,12 @@ class Plan:
 
     `diagnose`: whether bugs are given their names, for which implementations are asked for more cases.
 
+    `judged` is called with what came of every case of an implementation in a dtype, and where its numbers came from.
+    `known`: the keys of bugs, by implementation, that were told before: they are counted, and neither made small nor
+    named again.
+
     `rounds`: the only rounds that are run, by their numbers from 0 on; None: all that it takes. `draws`: cases of each
-    structure; None: as many as suit the round and what is checked.
+    structure; None: as many as suit the round and what is checked. `focus`: what of all that is drawn.
     """
 
     implementations: Sequence[Implementation]
@@ -98,12 +105,15 @@ class Plan:
     diagnose: bool = True
     rounds: Sequence[int] | None = None
     draws: int | None = None
+    focus: Focus = EVERYTHING_DRAWN
     expected: Expectations = field(default_factory=Expectations)
     command: str = ""
     progress: Progress = lambda done, total: None
     notify: Callable[[str], None] = lambda line: None
     found: Callable[[Finding], None] = lambda finding: None
     keep: Callable[[Failure], None] = lambda failure: None
+    judged: Callable[[str, str, Case, str, Judgement], None] = lambda name, dtype, case, numbers, judgement: None
+    known: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     def examples(self, round_: int = 0) -> st.SearchStrategy[Example]:
         """Return the strategy of what all implementations declare, or any of them, where they share nothing."""
@@ -111,7 +121,7 @@ class Plan:
         networks = self.networks.strategy() if isinstance(self.networks, GivenNetworks) else self.networks
         compiled = any(entry.capabilities.compiled for entry in self.implementations)
         cases = LATER_DRAWS if round_ >= BROAD else COMPILED_DRAWS if compiled else DRAWS
-        return declared_examples(shared, networks, self.draws or cases)
+        return declared_examples(shared, networks, self.focus.draws or self.draws or cases, self.focus)
 
     @property
     def networks_by_round(self) -> Iterator[tuple[int, int]]:

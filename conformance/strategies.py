@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gradconform import notation
 from gradconform.capabilities import LABELS, Capabilities, Labels
 from gradconform.conformance.examples import Draw, Example, Layout
+from gradconform.conformance.focus import EVERYTHING_DRAWN, Focus
 from gradconform.conformance.regimes import REGIMES
 from gradconform.layers import (
     ELU,
@@ -80,11 +81,15 @@ LOSSES: dict[type[Loss], st.SearchStrategy[Loss]] = {
 }
 
 
-def draws(count: int = DRAWS) -> st.SearchStrategy[tuple[Draw, ...]]:
-    """Return a strategy of the numbers of one example's cases, each in a regime of its own."""
-    draw = st.builds(Draw, st.sampled_from(list(REGIMES)), st.integers(0, 2**32 - 1))
-    several = st.lists(draw, min_size=count, max_size=count, unique_by=lambda one: one.regime)
-    return several.map(tuple)
+def draws(count: int = DRAWS, regimes: Sequence[str] = ()) -> st.SearchStrategy[tuple[Draw, ...]]:
+    """Return a strategy of the numbers of one example's cases, each in a regime of its own.
+
+    `regimes`: the only ones; where they are fewer than the cases, each case has another seed.
+    """
+    chosen = list(regimes or REGIMES)
+    draw = st.builds(Draw, st.sampled_from(chosen), st.integers(0, 2**32 - 1))
+    own = (lambda one: one.regime) if count <= len(chosen) else (lambda one: one.seed)
+    return st.lists(draw, min_size=count, max_size=count, unique_by=own).map(tuple)
 
 
 @st.composite
@@ -156,16 +161,22 @@ def templates(template: Template, *, max_units: int = MAX_UNITS) -> st.SearchStr
     return st.one_of(different, different, different, equal).map(fill)
 
 
-def declared_networks(capabilities: Capabilities) -> st.SearchStrategy[Network]:
+def declared_networks(
+    capabilities: Capabilities, *, max_dense: int = MAX_DENSE, max_units: int = MAX_UNITS
+) -> st.SearchStrategy[Network]:
     """Return a strategy of the networks that are declared: of a fixed architecture, or of layers and losses."""
     if capabilities.networks:
-        return st.one_of(*(templates(parse_template(text)) for text in capabilities.networks))
+        return st.one_of(*(templates(parse_template(text), max_units=max_units) for text in capabilities.networks))
     layers, losses = capabilities.layers, capabilities.losses
     if losses is None and layers is not None:
         # a loss on probabilities stands after a layer that must be declared
         losses = tuple(kind.__name__ for kind in LOSSES if all(layer.__name__ in layers for layer in kind.follows))
     return networks(
-        layers=None if layers is None else _layers(layers), losses=_losses(losses, capabilities), bias=capabilities.bias
+        layers=None if layers is None else _layers(layers),
+        losses=_losses(losses, capabilities),
+        bias=capabilities.bias,
+        max_dense=max_dense,
+        max_units=max_units,
     )
 
 
@@ -214,12 +225,13 @@ def examples(
     layouts: bool = True,
     single: bool = False,
     cases: int = DRAWS,
+    regimes: Sequence[str] = (),
 ) -> Example:
     """Return a strategy of examples: a network, a batch and the numbers of several cases.
 
     `labels`: the kinds that cross entropies are given. `class_weights`: whether some of them are given weights.
     `layouts`: whether arrays come in other memory orders than C. `single`: whether all batches have one row.
-    `cases`: how many there are, each in a regime of its own.
+    `cases`: how many there are, each in a regime of its own, of `regimes` where they are given.
     """
     chosen = draw(network if network is not None else networks())
     weighted = class_weights and isinstance(chosen.loss, SoftmaxCrossEntropy) and draw(st.booleans())
@@ -229,7 +241,7 @@ def examples(
     return Example(
         network=chosen,
         rows=1 if single else draw(st.sampled_from(BATCH_SIZES)),
-        draws=draw(draws(cases)),
+        draws=draw(draws(cases, regimes)),
         labels=kind,
         class_weights=weighted,
         layout=draw(st.sampled_from(get_args(Layout))) if layouts else "C",
@@ -237,14 +249,27 @@ def examples(
 
 
 def declared_examples(
-    capabilities: Capabilities, network: st.SearchStrategy[Network] | None = None, cases: int = DRAWS
+    capabilities: Capabilities,
+    network: st.SearchStrategy[Network] | None = None,
+    cases: int = DRAWS,
+    focus: Focus = EVERYTHING_DRAWN,
 ) -> st.SearchStrategy[Example]:
-    """Return a strategy of examples of what is declared, of a network of one's own if it is given."""
+    """Return a strategy of examples of what is declared, of a network of one's own if it is given.
+
+    `focus`: what of it is drawn.
+    """
+    if network is None and focus.networks:
+        network = st.one_of(*(templates(parse_template(text)) for text in focus.networks))
+    if network is None:
+        network = declared_networks(
+            focus.of(capabilities), max_dense=focus.max_dense or MAX_DENSE, max_units=focus.max_units or MAX_UNITS
+        )
     return examples(
-        declared_networks(capabilities) if network is None else network,
+        network,
         labels=capabilities.labels,
         class_weights=capabilities.class_weights,
         layouts=capabilities.layouts,
         single=capabilities.samples == "single",
         cases=cases,
+        regimes=focus.regimes,
     )
