@@ -119,6 +119,8 @@ class Plan:
         """Return the strategy of what all implementations declare, or any of them, where they share nothing."""
         shared = combined([entry.capabilities for entry in self.implementations])
         networks = self.networks.strategy() if isinstance(self.networks, GivenNetworks) else self.networks
+        if self.focus.networks:
+            networks = None
         compiled = any(entry.capabilities.compiled for entry in self.implementations)
         cases = LATER_DRAWS if round_ >= BROAD else COMPILED_DRAWS if compiled else DRAWS
         return declared_examples(shared, networks, self.focus.draws or self.draws or cases, self.focus)

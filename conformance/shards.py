@@ -34,9 +34,10 @@ def part_of(plan: Plan, shard: str, program: Sequence[str]) -> Part:
     number, count = _read(shard)
     rounds = job.rounds or 0
     if count > rounds:
+        several = f"{rounds} rounds" if rounds > 1 else "one round"
         raise InvalidInput(
-            f"--shard {shard}: {plan.max_examples:,} networks are {rounds} round{'s' if rounds != 1 else ''} of {ROUND}, "
-            f"and no more shards than that: raise --max-examples"
+            f"--shard {shard}: {plan.max_examples:,} networks are {several} of {ROUND}, and no more shards than that: "
+            f"raise --max-examples"
         )
     plan.rounds = range(number - 1, rounds, count)
     return job.part(plan.rounds, shard)
