@@ -27,6 +27,7 @@ from gradconform.conformance.operation_cli import layer
 from gradconform.conformance.program_words import PROGRAM, WithProgram
 from gradconform.conformance.protocol_cli import protocol
 from gradconform.conformance.replay_cli import replay
+from gradconform.conformance.report_cli import report
 from gradconform.conformance.scaffold_cli import init
 from gradconform.conformance.show_cli import show
 from gradconform.conformance.supervisor import supervised, tell
@@ -157,6 +158,12 @@ def cli() -> None:
     show_default=True,
     help="The folder of pinned cases: those of the TARGETs are replayed first.",
 )
+@click.option(
+    "--shard",
+    metavar="K/M",
+    help="Only the K-th of M parts of the run, for other machines to run the rest: with the same --seed, and --json "
+    "for gradconform report merge.",
+)
 @click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the machine-readable result here.")
 @click.pass_context
 def check(
@@ -182,6 +189,7 @@ def check(
     cases: str,
     no_cases: bool,
     pins: str,
+    shard: str | None,
     json_file: str | None,
 ) -> None:
     """Check TARGETs against the reference: every gradient, by how much rounding can explain.
@@ -192,6 +200,7 @@ def check(
     and every installed framework are checked.
     """
     from gradconform.conformance import plan as plans
+    from gradconform.conformance.shards import part_of, require_shardable
     from gradconform.conformance.terminal import say, write
     from gradconform.conformance.training import read_training
     from gradconform.notation import parse
@@ -201,6 +210,8 @@ def check(
         raise InvalidInput(f"{json_file}: no such folder")
     if not 0 < learning_rate < math.inf:
         raise InvalidInput(f"--learning-rate must be a number above 0, got {learning_rate:g}")
+    if shard is not None:
+        require_shardable(shard, data=data, max_time=max_time, seeded=seed is not None or profile == "ci")
     if seed is None:
         seed = CI_SEED if profile == "ci" else int.from_bytes(os.urandom(4), "big")
     chosen_network = None if network is None else _network(network, parse if data is not None else with_free_widths)
@@ -223,7 +234,9 @@ def check(
         command=_again(seed),
     )
     kept = Kept(None if no_cases else cases, pins, ctx.meta.get(PROGRAM, ()))
-    result = _run(plan, training, kept)
+    part = None if shard is None else part_of(plan, shard, kept.program)
+    result = _run(plan, training, kept if part is None or part.rounds[0] == 0 else kept._replace(pins=None))
+    result.part = part
     say(str(result))
     if json_file is not None:
         write(json_file, result.to_json())
@@ -270,6 +283,7 @@ cli.add_command(protocol)
 cli.add_command(faults)
 cli.add_command(replay)
 cli.add_command(show)
+cli.add_command(report)
 
 
 def program() -> None:
@@ -382,7 +396,7 @@ class Kept(NamedTuple):
     """The folder of cases, if they are written, that of pins, and the program among what is checked."""
 
     cases: str | None
-    pins: str
+    pins: str | None
     program: Sequence[str]
 
 

@@ -16,7 +16,7 @@ from gradconform.conformance.diagnosis import UNKNOWN, Diagnosis
 from gradconform.conformance.examples import Draw, Example
 from gradconform.conformance.expected import key_text
 from gradconform.conformance.implementations import Implementation
-from gradconform.conformance.judge import UNSTEADY, Judgement, judge
+from gradconform.conformance.judge import UNSTEADY, Judgement, judge, key_of, key_words
 from gradconform.conformance.plan import Chunk
 from gradconform.conformance.results import Finding, spelled
 from gradconform.conformance.situation import Situation
@@ -123,6 +123,7 @@ def finding_of(
         kind=root.kind.name,
         path=root.path,
         key=key_text(case.network, root.check, root.kind.name, root.path),
+        failing=failing_keys(failure),
         sentence=sentence(root),
         dtype=failure.dtype,
         network=case.network,
@@ -158,6 +159,14 @@ def finding_of(
         finding.error, finding.bound = spelled(root.worst.error), spelled(root.worst.bound)
         finding.ratio = spelled(root.worst.ratio)
     return finding
+
+
+def failing_keys(failure: Failure) -> list[str]:
+    """Return what each of the failures in a case is recognised by."""
+    network, implementation = failure.case.network, failure.implementation
+    return list(
+        dict.fromkeys(key_words(key_of(implementation, network, entry)) for entry in failure.judgement.failures)
+    )
 
 
 def place_of(root: Comparison, network: Network, comparisons: Sequence[Comparison]) -> str:

@@ -159,5 +159,10 @@ def key_of(implementation: Implementation, network: Network, root: Comparison) -
     return (implementation.name, root.check, root.kind.name, subject_of(network, root))
 
 
+def key_words(key: tuple[str, ...]) -> str:
+    """Return what `key_of` returns as words, without the implementation."""
+    return " ".join(key[1:])
+
+
 def _unusable(failure: Comparison) -> bool:
     return failure.kind not in {Kind.PASS, Kind.WRONG}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,9 @@ from gradconform.capabilities import Capabilities, combined
 from gradconform.conformance.checks import CHECKS, Check
 from gradconform.conformance.examples import Example
 from gradconform.conformance.expected import Expectations
+from gradconform.conformance.focus import EVERYTHING_DRAWN, Focus
 from gradconform.conformance.implementations import Implementation
+from gradconform.conformance.regimes import REGIMES
 from gradconform.conformance.results import Finding
 from gradconform.conformance.rotation import Rotation, rotation_of
 from gradconform.conformance.strategies import DRAWS, declared_examples, templates
@@ -26,7 +28,9 @@ from gradconform.network import Network
 from gradconform.templates import Template, parse_template
 
 if TYPE_CHECKING:
+    from gradconform.case import Case
     from gradconform.conformance.findings import Failure
+    from gradconform.conformance.summary import Summary
 
 MAX_EXAMPLES = 100
 TIMEOUT = 20.0
@@ -81,8 +85,12 @@ class Plan:
 
     `diagnose`: whether bugs are given their names, for which implementations are asked for more cases.
 
+    `judged` is called with what came of every case of an implementation in a dtype, and where its numbers came from.
+    `known`: the keys of bugs, by implementation, that were told before: they are counted, and neither made small nor
+    named again.
+
     `rounds`: the only rounds that are run, by their numbers from 0 on; None: all that it takes. `draws`: cases of each
-    structure; None: as many as suit the round and what is checked.
+    structure; None: as many as suit the round and what is checked. `focus`: what of all that is drawn.
     """
 
     implementations: Sequence[Implementation]
@@ -101,31 +109,38 @@ class Plan:
     diagnose: bool = True
     rounds: Sequence[int] | None = None
     draws: int | None = None
+    focus: Focus = EVERYTHING_DRAWN
     expected: Expectations = field(default_factory=Expectations)
     command: str = ""
     progress: Progress = lambda done, total: None
     notify: Callable[[str], None] = lambda line: None
     found: Callable[[Finding], None] = lambda finding: None
     keep: Callable[[Failure], None] = lambda failure: None
+    judged: Callable[[str, str, Case, str, Summary], None] = lambda name, dtype, case, numbers, summary: None
+    known: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     def examples(self, round_: int = 0) -> st.SearchStrategy[Example]:
         """Return the strategy of what all implementations declare, or any of them, where they share nothing."""
         networks = self.networks.strategy() if isinstance(self.networks, GivenNetworks) else self.networks
-        return declared_examples(self.declared, networks, self.draws_in(round_))
+        if self.focus.networks:
+            networks = None
+        return declared_examples(self.declared, networks, self.draws_in(round_), self.focus)
 
     @cached_property
     def declared(self) -> Capabilities:
-        """What all implementations declare, or any of them, where they share nothing."""
-        return combined([entry.capabilities for entry in self.implementations])
+        """What all implementations declare, or any of them, where they share nothing; of that what the focus names."""
+        return self.focus.of(combined([entry.capabilities for entry in self.implementations]))
 
     @cached_property
     def rotation(self) -> Rotation:
         """In which order the run meets what is declared."""
-        return rotation_of(self.declared, self.seed, given=self.networks is not None)
+        given = self.networks is not None or bool(self.focus.networks)
+        return rotation_of(self.declared, self.seed, self.focus.regimes or tuple(REGIMES), given=given)
 
     def draws_in(self, round_: int) -> int:
         """Return how many cases each structure of a round has."""
-        return self.draws or (LATER_DRAWS if round_ >= BROAD else COMPILED_DRAWS if self.declared.compiled else DRAWS)
+        fixed = self.focus.draws or self.draws
+        return fixed or (LATER_DRAWS if round_ >= BROAD else COMPILED_DRAWS if self.declared.compiled else DRAWS)
 
     def turned(self, example: Example, round_: int, network: int) -> Example:
         """Return an example with what is next in the rotation; `network`: the number of its first one in its round."""

@@ -7,7 +7,7 @@ import itertools
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -26,7 +26,8 @@ from gradconform.conformance.examples import Example
 from gradconform.conformance.expected import unexpected_pass
 from gradconform.conformance.findings import Failure, Origin, finding_of
 from gradconform.conformance.implementations import Implementation
-from gradconform.conformance.judge import Judgement, judge_together
+from gradconform.conformance.judge import Judgement, judge_together, key_words
+from gradconform.conformance.notices import MAX_TIMEOUTS, Noticed, notes_of
 from gradconform.conformance.plan import CHUNK, Chunk, Enough, Plan, draw_examples
 from gradconform.conformance.regimes import REGIMES
 from gradconform.conformance.results import Coverage, Finding, Result, Tally, Verdict
@@ -40,10 +41,6 @@ from gradconform.conformance.summary import summary_of
 
 MAX_FINDINGS = 8
 """More bugs than this at once are not told apart; the counts still say how much failed."""
-MAX_TIMEOUTS = 2
-"""So often may a candidate take too long; then it is not asked any more."""
-MAX_WARNINGS = 5
-"""So many different warnings of a candidate are told."""
 PATIENCE = 20
 """How many examples of structures that were met already are passed over, one after the other."""
 
@@ -80,7 +77,7 @@ class Record:
         self.bugs = Bugs()
         self.sightings: dict[str, Sightings] = {entry.name: Sightings() for entry in plan.implementations}
         self.regimes: dict[str, Coverage] = {}
-        self.unsupported: dict[str, str] = {}
+        self.unsupported: dict[str, Counter[str]] = {entry.name: Counter() for entry in plan.implementations}
         self.networks = 0
         self.structures = 0
         self.changed: set[str] = set()
@@ -195,7 +192,7 @@ class Record:
             tally = self.tallies[implementation.name, dtype]
             if isinstance(judgement, Judgement) and judgement.unsupported is not None:
                 tally.unsupported += 1
-                self.unsupported.setdefault(implementation.name, judgement.unsupported)
+                self.unsupported[implementation.name][judgement.unsupported] += 1
                 continue
             network = situation.case.network
             if isinstance(judgement, Screened):
@@ -211,7 +208,8 @@ class Record:
             else:
                 tally.certify(sharpness)
                 self.sightings[implementation.name].passed(situation.case, given.numbers, summary.told)
-            tally.kinks = tally.kinks | implementation.kinks
+            tally.learn(implementation.kinks)
+            self.plan.judged(implementation.name, dtype, situation.case, given.numbers, summary)
         self._cover({dtype: situation for _, dtype, situation, _ in seen}, given.numbers, compared)
         self.networks += 1
         self.plan.progress(self.networks, self.plan.max_examples)
@@ -250,7 +248,7 @@ class Record:
         failure = replace(failure, judgement=left)
         bug, new = self.bugs.add(failure)
         self.sightings[failure.implementation.name].failed(case, failure.numbers, bug.key_of(failure))
-        if not new or bug not in self.bugs.told():
+        if not new or bug not in self.bugs.told() or self._known(bug):
             return
         self.plan.keep(failure)
         first = len(self.bugs.of(failure.implementation)) == 1
@@ -276,7 +274,12 @@ class Record:
     def _settle_all(self) -> None:
         """Make all bugs small that are told; what one of them explains is part of it."""
         for bug in self.bugs.told():
-            if bug.settled or self.bugs.merged(bug) or (self.plan.diagnose and self.bugs.unnamed(bug)):
+            if (
+                bug.settled
+                or self._known(bug)
+                or self.bugs.merged(bug)
+                or (self.plan.diagnose and self.bugs.unnamed(bug))
+            ):
                 continue
             if bug in self._told():
                 self._settle(bug)
@@ -284,6 +287,11 @@ class Record:
             if bug.settled and not bug.failure.diagnosis.symptom:
                 # what was found out since may explain it
                 self.bugs.merged(bug)
+
+    def _known(self, bug: Bug) -> bool:
+        """Return whether a bug was told before this run: then it is counted, and neither made small nor named again."""
+        known = self.plan.known.get(bug.failure.implementation.name, ())
+        return any(key_words(key) in known for key in bug.keys)
 
     def _told(self) -> list[Bug]:
         most = MAX_FINDINGS if self.plan.max_findings is None else min(MAX_FINDINGS, self.plan.max_findings)
@@ -295,7 +303,9 @@ class Record:
         asked = known.installed() if witnesses and failure.root.check != "call" else []
         others = [witness for witness in asked if witness.name != failure.implementation.name]
         circumstances = self.sightings[failure.implementation.name].of(bug.keys)
-        return finding_of(failure, self.plan.command, others, bug.cases, circumstances)
+        finding = finding_of(failure, self.plan.command, others, bug.cases, circumstances)
+        finding.keys = [key_words(key) for key in bug.keys]
+        return finding
 
     def _result(self, findings: list[Finding], interrupted: bool) -> Result:
         compared = any(tally.telling for tally in self.tallies.values())
@@ -314,15 +324,9 @@ class Record:
             for key in expected.keys
             if expected.met[key.text]
         ]
-        notes += [f"{name} does not support everything that was drawn: {why}" for name, why in self.unsupported.items()]
-        notes += [
-            f"{entry.name} is not checked: it supports {' and '.join(entry.supported)} alone"
-            for entry in self.plan.implementations
-            if not self.plan.dtypes_of(entry)
-        ]
+        noticed = {entry.name: self._noticed(entry) for entry in self.plan.implementations}
+        notes += notes_of(noticed, sorted(self.changed))
         notes += [note for tally in self.tallies.values() if (note := tally.vacuity) is not None]
-        notes += [note for implementation in self.plan.implementations for note in self._noticed(implementation)]
-        notes += [f"{name} was changed during the run, and put back" for name in sorted(self.changed)]
         if self.networks < self.plan.max_examples and self.plan.max_time is not None and not interrupted:
             notes.append(
                 f"{self.networks:,} of {self.plan.max_examples:,} networks were drawn within {self.plan.max_time:g} s"
@@ -341,16 +345,18 @@ class Record:
             findings=findings,
             regimes=self.regimes,
             notes=notes,
+            noticed={name: own for name, own in noticed.items() if own != Noticed()},
+            changed=sorted(self.changed),
+            interrupted=interrupted,
         )
 
-    def _noticed(self, implementation: Implementation) -> Iterator[str]:
-        """Yield what was noticed of an implementation beside its gradients."""
+    def _noticed(self, implementation: Implementation) -> Noticed:
+        """Return what was noticed of an implementation beside its gradients."""
         name, guard = implementation.name, implementation.guard
-        if guard.changed:
-            yield f"{name} leaves changed what others use, which was put back: {', '.join(sorted(guard.changed))}"
-        for line, times in guard.heard.most_common(MAX_WARNINGS):
-            yield f"{name} warns{f' {times:,} times' if times > 1 else ''}: {line}"
-        if len(guard.heard) > MAX_WARNINGS:
-            yield f"{name} gives {len(guard.heard) - MAX_WARNINGS:,} other warnings"
-        if self.timeouts[name] >= MAX_TIMEOUTS:
-            yield f"{name} took too long {MAX_TIMEOUTS} times, and was not asked any more"
+        return Noticed(
+            unsupported=dict(self.unsupported[name]),
+            without=[] if self.plan.dtypes_of(implementation) else list(implementation.supported),
+            changed=sorted(guard.changed),
+            warnings=dict(guard.heard),
+            given_up=int(self.timeouts[name] >= MAX_TIMEOUTS),
+        )

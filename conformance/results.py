@@ -9,9 +9,12 @@ from typing import Any, Literal
 import msgspec
 
 from gradconform.conformance.compare import Look, Outcomes
+from gradconform.conformance.notices import Noticed
+from gradconform.conformance.parts import Part
 from gradconform.conformance.sharpness import Sharpness
 from gradconform.conformance.summary import Summary
-from gradconform.network import Network
+from gradconform.errors import InvalidInput
+from gradconform.network import Network, one_line
 
 Verdict = Literal["passed", "failed", "interrupted", "nothing compared", "broken"]
 Number = float | str
@@ -54,8 +57,21 @@ class Tally(msgspec.Struct):
             self.checks[check] = self.checks.get(check, 0) + number
         for look, outcomes in summary.outcomes.items():
             self.outcomes[look] = self.outcomes.get(look, Outcomes()) + outcomes
-        if not kinks and summary.worst_ratio > self.worst_ratio:
-            self.worst_ratio, self.worst_at, self.worst_network = summary.worst_ratio, summary.worst_at, str(network)
+        if not kinks and summary.worst_ratio and summary.worst_ratio >= self.worst_ratio:
+            self.meet(summary.worst_ratio, summary.worst_at, str(network))
+
+    def meet(self, ratio: float, at: str, network: str) -> None:
+        """Keep the larger ratio, and of equal ones the first in the alphabet: whatever order they come in."""
+        worst = (-self.worst_ratio, self.worst_network, self.worst_at)
+        if at and (not self.worst_at or (-ratio, network, at) < worst):
+            self.worst_ratio, self.worst_network, self.worst_at = ratio, network, at
+
+    def learn(self, kinks: Mapping[str, float]) -> None:
+        """Add what was found out of kinks; where that differs from what is known, the smaller share is kept."""
+        self.kinks = {
+            layer: min(share for known in (self.kinks, kinks) if (share := known.get(layer)) is not None)
+            for layer in sorted({*self.kinks, *kinks})
+        }
 
     @property
     def vacuity(self) -> str | None:
@@ -103,6 +119,10 @@ class Finding(msgspec.Struct, kw_only=True):
     path: str
     key: str = ""
     """What names this failure, and failures like it, among those that are expected."""
+    keys: list[str] = []
+    """What its failures are recognised by: by these, the findings of the parts of a run are joined."""
+    failing: list[str] = []
+    """The same of everything that fails in its case."""
     sentence: str
     dtype: str
     network: Network
@@ -185,6 +205,14 @@ class Result(msgspec.Struct, kw_only=True):
     """On which planted faults the checks themselves were proved; None where the run says nothing that needs a proof."""
     notes: list[str] = []
     pinned: Pinned | None = None
+    noticed: dict[str, Noticed] = {}
+    """What was noticed of implementations beside their gradients, which `notes` tell."""
+    changed: list[str] = []
+    """What belongs to the whole process and was changed during the run."""
+    interrupted: bool = False
+    """Whether the user ended the run before it had all that it was to draw."""
+    part: Part | None = None
+    """Where it is a part of a run: which one."""
 
     @property
     def passed(self) -> bool:
@@ -201,9 +229,17 @@ class Result(msgspec.Struct, kw_only=True):
         """The exit code of the command line: pytest's."""
         return EXIT_CODES[self.verdict]
 
-    def to_json(self) -> bytes:
-        """Return the result as JSON."""
-        return msgspec.json.format(msgspec.json.encode(_spelled_out(msgspec.to_builtins(self))), indent=1)
+    def to_json(self, indent: int = 1) -> bytes:
+        """Return the result as JSON, which `from_json` reads back; an `indent` of -1 gives one line."""
+        return msgspec.json.format(msgspec.json.encode(_spelled_out(msgspec.to_builtins(self))), indent=indent)
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Result:
+        """Return the result that `to_json` wrote; raises `InvalidInput`, one line, for what is none."""
+        try:
+            return msgspec.convert(_read_out(msgspec.json.decode(content)), cls)
+        except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
+            raise InvalidInput(f"not a result of gradconform: {one_line(str(error))}") from None
 
     def __str__(self) -> str:
         from gradconform.conformance.message import result_text
@@ -216,6 +252,13 @@ def spelled(number: float) -> Number:
     if math.isfinite(number):
         return number
     return "NaN" if math.isnan(number) else ("Infinity" if number > 0 else "-Infinity")
+
+
+def _read_out(value: Any) -> Any:
+    """Return the same with the ratios as the numbers that they were."""
+    for tally in value["implementations"]:
+        tally["worst_ratio"] = float(tally["worst_ratio"])
+    return value
 
 
 def _spelled_out(value: Any) -> Any:

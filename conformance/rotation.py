@@ -15,7 +15,6 @@ from typing import Any
 from gradconform.capabilities import Capabilities, Labels
 from gradconform.conformance.choices import finished, layer_options, loss_options
 from gradconform.conformance.examples import Draw, Example
-from gradconform.conformance.regimes import REGIMES
 from gradconform.layers import Dense, Layer
 from gradconform.losses import Loss, SoftmaxCrossEntropy
 
@@ -89,10 +88,13 @@ class Rotation:
         return replace(example, network=type(network)(network.inputs, tuple(layers), network.loss))
 
 
-def rotation_of(capabilities: Capabilities, seed: int, *, given: bool) -> Rotation:
-    """Return the rotation over what is declared, in an order of the seed; `given`: over the regimes alone."""
+def rotation_of(capabilities: Capabilities, seed: int, names: Sequence[str], *, given: bool) -> Rotation:
+    """Return the rotation over what is declared, in an order of the seed; `given`: over the regimes alone.
+
+    names: the regimes.
+    """
     rng = Random(f"{seed}/rotation")  # noqa: S311 - it shuffles
-    regimes = list(REGIMES)
+    regimes = list(names)
     rng.shuffle(regimes)
     if given or capabilities.networks:
         return Rotation(tuple(regimes))

@@ -182,7 +182,8 @@ class _Row:
             for look, own in looks.items()
         }
         worst = self.worst[:, asked]
-        at = worst.argmax(axis=1).tolist()
+        at, rows = worst.argmax(axis=1).tolist(), worst.tolist()
+        arrays = [(part.look, part.check, part.path) for part in parts]
         return [
             Summary(
                 checks,
@@ -197,6 +198,8 @@ class _Row:
                 float(worst[index, place]),
                 parts[place].path,
                 told(tuple(telling[index].tolist())),
+                arrays,
+                rows[index],
             )
             for index, place in enumerate(at)
         ]

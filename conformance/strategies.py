@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from gradconform.capabilities import LABELS, Capabilities, Labels
 from gradconform.conformance.choices import LAYER_OPTIONS, LOSS_OPTIONS, finished, layer_options, loss_options
 from gradconform.conformance.examples import Draw, Example, Layout
+from gradconform.conformance.focus import EVERYTHING_DRAWN, Focus
 from gradconform.conformance.regimes import REGIMES
 from gradconform.layers import Dense, Layer
 from gradconform.losses import Loss, SoftmaxCrossEntropy
@@ -32,16 +34,18 @@ LOSSES: dict[type[Loss], st.SearchStrategy[Loss]] = {
 }
 
 
-def draws(count: int = DRAWS) -> st.SearchStrategy[tuple[Draw, ...]]:
+def draws(count: int = DRAWS, regimes: Sequence[str] = ()) -> st.SearchStrategy[tuple[Draw, ...]]:
     """Return a strategy of the numbers of one example's cases, each in a regime of its own.
 
-    All come from one seed, of which 0, to which Hypothesis shrinks, means the first regimes in their order.
+    `regimes`: the only ones; where they are fewer than the cases, they come again, with other seeds. All come from one
+    seed, of which 0, to which Hypothesis shrinks, means the first regimes in their order.
     """
 
     def drawn(seed: int) -> tuple[Draw, ...]:
         rng = np.random.default_rng(seed)
-        regimes = list(REGIMES) if seed == 0 else [str(name) for name in rng.permutation(list(REGIMES))]
-        return tuple(Draw(name, int(rng.integers(2**32))) for name in regimes[:count])
+        names = list(regimes or REGIMES)
+        order = names if seed == 0 else [str(name) for name in rng.permutation(names)]
+        return tuple(Draw(name, int(rng.integers(2**32))) for name in itertools.islice(itertools.cycle(order), count))
 
     return st.integers(0, 2**32 - 1).map(drawn)
 
@@ -105,14 +109,20 @@ def templates(template: Template, *, max_units: int = MAX_UNITS) -> st.SearchStr
     return st.one_of(different, different, different, equal).map(fill)
 
 
-def declared_networks(capabilities: Capabilities) -> st.SearchStrategy[Network]:
+def declared_networks(
+    capabilities: Capabilities, *, max_dense: int = MAX_DENSE, max_units: int = MAX_UNITS
+) -> st.SearchStrategy[Network]:
     """Return a strategy of the networks that are declared: of a fixed architecture, or of layers and losses."""
     if capabilities.networks:
-        return st.one_of(*(templates(parse_template(text)) for text in capabilities.networks))
+        return st.one_of(*(templates(parse_template(text), max_units=max_units) for text in capabilities.networks))
     layers = [st.sampled_from(options) for options in layer_options(capabilities)]
     losses = [st.sampled_from(options) for options in loss_options(capabilities)]
     return networks(
-        layers=st.one_of(*layers) if layers else st.nothing(), losses=st.one_of(*losses), bias=capabilities.bias
+        layers=st.one_of(*layers) if layers else st.nothing(),
+        losses=st.one_of(*losses),
+        bias=capabilities.bias,
+        max_dense=max_dense,
+        max_units=max_units,
     )
 
 
@@ -126,12 +136,13 @@ def examples(
     layouts: bool = True,
     single: bool = False,
     cases: int = DRAWS,
+    regimes: Sequence[str] = (),
 ) -> Example:
     """Return a strategy of examples: a network, a batch and the numbers of several cases.
 
     `labels`: the kinds that cross entropies are given. `class_weights`: whether some of them are given weights.
     `layouts`: whether arrays come in other memory orders than C. `single`: whether all batches have one row.
-    `cases`: how many there are, each in a regime of its own.
+    `cases`: how many there are, each in a regime of its own, of `regimes` where they are given.
     """
     chosen = draw(network if network is not None else networks())
     weighted = class_weights and isinstance(chosen.loss, SoftmaxCrossEntropy) and draw(st.booleans())
@@ -141,7 +152,7 @@ def examples(
     return Example(
         network=chosen,
         rows=1 if single else draw(st.sampled_from(BATCH_SIZES)),
-        draws=draw(draws(cases)),
+        draws=draw(draws(cases, regimes)),
         labels=kind,
         class_weights=weighted,
         layout=draw(st.sampled_from(get_args(Layout))) if layouts else "C",
@@ -149,14 +160,27 @@ def examples(
 
 
 def declared_examples(
-    capabilities: Capabilities, network: st.SearchStrategy[Network] | None = None, cases: int = DRAWS
+    capabilities: Capabilities,
+    network: st.SearchStrategy[Network] | None = None,
+    cases: int = DRAWS,
+    focus: Focus = EVERYTHING_DRAWN,
 ) -> st.SearchStrategy[Example]:
-    """Return a strategy of examples of what is declared, of a network of one's own if it is given."""
+    """Return a strategy of examples of what is declared, of a network of one's own if it is given.
+
+    `focus`: what of it is drawn.
+    """
+    if network is None and focus.networks:
+        network = st.one_of(*(templates(parse_template(text)) for text in focus.networks))
+    if network is None:
+        network = declared_networks(
+            capabilities, max_dense=focus.max_dense or MAX_DENSE, max_units=focus.max_units or MAX_UNITS
+        )
     return examples(
-        declared_networks(capabilities) if network is None else network,
+        network,
         labels=capabilities.labels,
         class_weights=capabilities.class_weights,
         layouts=capabilities.layouts,
         single=capabilities.samples == "single",
         cases=cases,
+        regimes=focus.regimes,
     )

@@ -18,7 +18,8 @@ class Summary:
     """The comparisons of one implementation on one case, by their numbers.
 
     `checks`, `looks`: how many there were in each. `told`: by check and subject, as `subject_of` names it, those of
-    which some element could have told a wrong value from rounding.
+    which some element could have told a wrong value from rounding. `arrays`: what was compared, as look, check and
+    path, with error / bound of each in `ratios`.
     """
 
     checks: Mapping[str, int] = field(default_factory=dict)
@@ -28,6 +29,8 @@ class Summary:
     worst_ratio: float = 0.0
     worst_at: str = ""
     told: frozenset[tuple[str, str]] = frozenset()
+    arrays: Sequence[tuple[Look, str, str]] = ()
+    ratios: Sequence[float] = ()
 
     def __add__(self, other: Summary) -> Summary:
         worse = other if other.worst_ratio > self.worst_ratio else self
@@ -39,6 +42,8 @@ class Summary:
             worse.worst_ratio,
             worse.worst_at,
             self.told | other.told,
+            [*self.arrays, *other.arrays],
+            [*self.ratios, *other.ratios],
         )
 
     @property
@@ -65,6 +70,8 @@ def summary_of(comparisons: Sequence[Comparison], network: Network) -> Summary:
         worst_ratio=worst.ratio if worst is not None else 0.0,
         worst_at=worst.path if worst is not None else "",
         told=frozenset((entry.check, subject_of(network, entry)) for entry in comparisons if entry.tells),
+        arrays=[(entry.look, entry.check, entry.path) for entry in comparisons],
+        ratios=[entry.ratio for entry in comparisons],
     )
 
 

@@ -98,7 +98,7 @@ def example_of(network, seed=5):
 
 
 def test_what_has_its_turn_is_put_in_and_the_rest_stays():
-    rotation = rotation_of(Capabilities(), 1, given=False)
+    rotation = rotation_of(Capabilities(), 1, list(REGIMES), given=False)
     network = Network(4, (Dense(5), Tanh(), Dense(3)), Huber())
     for structure in range(1, 7):
         turned = rotation.turned(example_of(network), structure, 0)
@@ -109,7 +109,7 @@ def test_what_has_its_turn_is_put_in_and_the_rest_stays():
 
 
 def test_an_ignored_label_is_never_the_only_class():
-    rotation = rotation_of(Capabilities(layers=(), losses=("SoftmaxCrossEntropy",)), 1, given=False)
+    rotation = rotation_of(Capabilities(layers=(), losses=("SoftmaxCrossEntropy",)), 1, list(REGIMES), given=False)
     drawn = [rotation.turned(example_of(Network(2, (Dense(1),), Huber()), seed), 1, 0).network for seed in range(60)]
     assert {network.loss.ignore_index for network in drawn} == {None, -100, 0}
     assert {network.widths[-1] for network in drawn if network.loss.ignore_index == 0} == {2}

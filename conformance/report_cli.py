@@ -1,0 +1,54 @@
+"""`gradconform report`: what is made from the results of runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from gradconform.errors import InvalidInput
+
+
+@click.group()
+def report() -> None:
+    """Make one result of several."""
+
+
+@report.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the machine-readable result here.")
+def merge(files: tuple[str, ...], json_file: str | None) -> None:
+    """Put the results of all shards of a run together, and print them as the run would have.
+
+    \b
+    gradconform check --seed 1 --max-examples 1000 --shard 1/4 --json 1.json      on one machine
+    gradconform check --seed 1 --max-examples 1000 --shard 2/4 --json 2.json      on another, and so on
+    gradconform report merge 1.json 2.json 3.json 4.json
+
+    The totals are those of the run in one piece. Exit codes: those of check; 4 also where a shard is missing, is there
+    twice, was interrupted or is of another run.
+    """
+    from gradconform.conformance.results import Result
+    from gradconform.conformance.shards import whole_of
+    from gradconform.conformance.terminal import say, write
+
+    if json_file is not None and not Path(json_file).absolute().parent.is_dir():
+        raise InvalidInput(f"{json_file}: no such folder")
+    shards = {}
+    for place in files:
+        try:
+            content = Path(place).read_bytes()
+        except OSError as error:
+            raise InvalidInput(f"{place}: cannot be read: {error.strerror}") from None
+        if place in shards:
+            raise InvalidInput(f"{place} is named twice")
+        try:
+            shards[place] = Result.from_json(content)
+        except InvalidInput as error:
+            raise InvalidInput(f"{place}: {error}") from None
+    result = whole_of(shards)
+    say(str(result))
+    if json_file is not None:
+        write(json_file, result.to_json())
+    sys.exit(result.exit_code)
