@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gradconform.conformance.checks import CHECKS, Check
@@ -92,39 +92,45 @@ def judge_together(
     *,
     relations: bool = True,
     go_on: Callable[[], bool] = lambda: True,
-) -> list[Judgement | Screened]:
-    """Return the judgements of situations that make up a stack; relations, where asked for, are in that of the first.
+) -> Iterator[Judgement | Screened]:
+    """Yield the judgements of situations that make up a stack; relations, where asked for, are in that of the first.
 
-    The rest is called one after the other, and then judged together as far as all agrees. After a call that took too
-    long, or once `go_on` says no, nothing more is called: then fewer judgements are returned.
+    All are called one after the other, and then judged together as far as all agrees; but first the first one by
+    itself, unless what is called is ours: what is found in it does not wait for others. After a call that took too
+    long, or once `go_on` says no, nothing more is called: then fewer judgements are yielded.
     """
-    subjects = [Subject(implementation, situations[0])]
-    related = _relations(subjects[0], checks) if relations else {}
+    first = Subject(implementation, situations[0])
+    subjects, related = [first], None
+    if not implementation.guard.ours or len(situations) == 1:
+        yield judge(implementation, first.situation, checks, relations=relations, subject=first)
+        subjects = []
+    elif relations:
+        related = _relations(first, checks)
+    last = first
     with implementation.guard.series():
         for situation in situations[1:]:
-            if not go_on() or subjects[-1].timed_out:
+            if not go_on() or last.timed_out:
                 break
-            subjects.append(Subject(implementation, situation))
-            subjects[-1].called()
-    first, *others = _screened(subjects, checks)
-    if first is not None and related is not None and all(entry.passed for own in related.values() for entry in own):
-        several = [entry for own in related.values() for entry in own]
-        found: list[Judgement | Screened] = [first.with_more(summary_of(several, situations[0].case.network))]
-    else:
-        found = [
-            judge(implementation, situations[0], checks, relations=relations, subject=subjects[0], related=related)
-        ]
-    for subject, screened in zip(subjects[1:], others, strict=True):
-        found.append(screened or judge(implementation, subject.situation, checks, relations=False, subject=subject))
-    return found
+            last = Subject(implementation, situation)
+            last.called()
+            subjects.append(last)
+    for subject, screened in zip(subjects, _screened(subjects, checks), strict=True):
+        asked = relations and subject is first
+        more = [entry for own in (related or {}).values() for entry in own] if asked else []
+        if screened is not None and (related is not None or not asked) and all(entry.passed for entry in more):
+            yield screened.with_more(summary_of(more, subject.case.network)) if more else screened
+        else:
+            own = related if asked else None
+            yield judge(implementation, subject.situation, checks, relations=asked, subject=subject, related=own)
 
 
 def _screened(subjects: Sequence[Subject], checks: Sequence[Check]) -> Sequence[Screened | None]:
-    """Return for the first members of a stack, that were called, whether all agrees."""
-    stack = subjects[0].situation.stack
+    """Return for members of a stack, one after the other, whether all agrees."""
+    stack = subjects[0].situation.stack if subjects else None
     if stack is not None and all(subject.called() for subject in subjects):
+        given = [subject.actual() for subject in subjects]
         with contextlib.suppress(NotImplementedError):
-            return screen(subjects[0].implementation, stack, [subject.actual() for subject in subjects], checks)
+            return screen(subjects[0].implementation, stack, subjects[0].situation.index, given, checks)
     return [None] * len(subjects)
 
 

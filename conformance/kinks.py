@@ -72,7 +72,7 @@ def _by_convention(
     sites: Sequence[Site], measured: Mapping[str, float]
 ) -> Iterator[tuple[dict[str, float], list[Shares]]]:
     """Yield every choice of one convention per layer, what is known first, with the shares that it means."""
-    layers = sorted({site.layer for site in sites if _at_zero(site)})
+    layers = sorted({site.layer for site in sites if at_zero(site)})
     known = [[measured[layer]] if layer in measured else [] for layer in layers]
     orders = [[*first, *(share for share in CONVENTIONS if share not in first)] for first in known]
     for choice in itertools.product(*orders):
@@ -80,7 +80,8 @@ def _by_convention(
         yield conventions, [shares_of(site, conventions.get(site.layer, 0.0)) for site in sites]
 
 
-def _at_zero(site: Site) -> bool:
+def at_zero(site: Site) -> bool:
+    """Return whether a pre-activation lies exactly at the kink."""
     return bool(np.any(site.near & (site.side == 0)))
 
 

@@ -162,8 +162,17 @@ class Record:
     def cases(self, several: Sequence[Given], relations: bool = True) -> None:
         """Judge all implementations on cases of one structure; relations, where asked for, on the first one."""
         self._enough()
-        situations: dict[str, list[Situation]] = {}
         seen: list[list[Seen]] = [[] for _ in several]
+        try:
+            self._judge(several, relations, seen)
+        except KeyboardInterrupt:
+            self._count_all(several, seen)
+            raise
+        self._count_all(several, seen)
+
+    def _judge(self, several: Sequence[Given], relations: bool, seen: Sequence[list[Seen]]) -> None:
+        """Add to `seen`, by case, what comes of it for every implementation."""
+        situations: dict[str, list[Situation]] = {}
         for implementation in self.plan.implementations:
             for dtype in self.plan.dtypes_of(implementation):
                 if self.timeouts[implementation.name] >= MAX_TIMEOUTS:
@@ -171,22 +180,22 @@ class Record:
                 if dtype not in situations:
                     cases = [given.make(dtype) for given in several]
                     situations[dtype] = situations_of(cases, affine=self.plan.affine)
+                own = situations[dtype]
                 judgements = judge_together(
-                    implementation,
-                    situations[dtype],
-                    self.plan.checks,
-                    relations=relations,
-                    go_on=lambda: not self._late,
+                    implementation, own, self.plan.checks, relations=relations, go_on=lambda: not self._late
                 )
                 for index, judgement in enumerate(judgements):
-                    seen[index].append(Seen(implementation, dtype, situations[dtype][index], judgement))
+                    seen[index].append(Seen(implementation, dtype, own[index], judgement))
+
+    def _count_all(self, several: Sequence[Given], seen: Sequence[Sequence[Seen]]) -> None:
         for given, found in zip(several, seen, strict=True):
+            if self._sated:
+                raise Enough
             if found:
                 self._count(given, found)
 
     def _count(self, given: Given, seen: Sequence[Seen]) -> None:
         """Count a case, with what every implementation gave for it."""
-        self._enough()
         compared: Counter[Look] = Counter()
         for implementation, dtype, situation, judgement in seen:
             tally = self.tallies[implementation.name, dtype]
@@ -220,12 +229,15 @@ class Record:
         plan = self.plan
         return plan.max_time is not None and time.monotonic() - self.started - self._shrinking > plan.max_time
 
+    @property
+    def _sated(self) -> bool:
+        """Whether the run has all the findings that it wants."""
+        return self.plan.max_findings is not None and len(self.bugs.told()) >= self.plan.max_findings
+
     def _enough(self) -> None:
-        """Raise `Enough` where the run has all the networks it wants, its time is up, or nobody is left to ask."""
-        plan = self.plan
-        found = plan.max_findings is not None and len(self.bugs.told()) >= plan.max_findings
-        asked = any(self.timeouts[entry.name] < MAX_TIMEOUTS for entry in plan.implementations)
-        if self.networks >= plan.max_examples or self._late or found or not asked:
+        """Raise `Enough` where the run has all that it wants, its time is up, or nobody is left to ask."""
+        asked = any(self.timeouts[entry.name] < MAX_TIMEOUTS for entry in self.plan.implementations)
+        if self.networks >= self.plan.max_examples or self._late or self._sated or not asked:
             raise Enough
 
     def _cover(self, situations: Mapping[str, Situation], numbers: str, compared: Mapping[Look, int]) -> None:

@@ -22,13 +22,14 @@ from gradconform.conformance.agreement import AGREEMENTS
 from gradconform.conformance.checks import Check
 from gradconform.conformance.compare import LOOKS, Comparison, Look, Outcomes, ratios
 from gradconform.conformance.implementations import Implementation
-from gradconform.conformance.kinks import Resolution, shares_of
+from gradconform.conformance.kinks import CONVENTIONS, Resolution, at_zero, shares_of
 from gradconform.conformance.looks import Evaluate, View, quantities, views
 from gradconform.conformance.sharpness import rungs
 from gradconform.conformance.stack import Stack, member, stacked
 from gradconform.conformance.summary import Summary, subject_of
 from gradconform.network import Network
 from gradconform.reference.bounded import Bounded
+from gradconform.reference.bounding import Site
 from gradconform.reference.bounds import Expected, allowance
 
 
@@ -56,44 +57,43 @@ class Part:
 
 
 def screen(
-    implementation: Implementation, stack: Stack, actuals: Sequence[Gradients[Array]], checks: Sequence[Check]
+    implementation: Implementation,
+    stack: Stack,
+    first: int,
+    actuals: Sequence[Gradients[Array]],
+    checks: Sequence[Check],
 ) -> list[Screened | None]:
-    """Return for the first members of a stack that all agrees; None where that is to be judged by itself.
+    """Return for members of a stack that all agrees; None where that is to be judged by itself.
 
-    `actuals`: what the implementation gave for them. Raises `Unsupported` where the reference has no rule.
+    `actuals`: what the implementation gave for them, from the member `first` on. Raises `Unsupported` where the
+    reference has no rule.
     """
-    members = slice(len(actuals))
+    members = slice(first, first + len(actuals))
     network = stack.cases[0].network
     whole = stack.expected(implementation)
     if not actuals or not _regular(actuals, whole.gradients, stack.cases[0].dtype):
         return [None] * len(actuals)
     at_kink = np.zeros(len(actuals), bool)
-    doubtful = np.zeros(len(actuals), bool)
 
     def evaluate(**options: Any) -> Expected:
         if all(value is None for value in options.values()):
             return member(whole, members)
         return stack.evaluate(implementation, members, **options)
 
-    def against(_run: Gradients[Any], evaluate: Evaluate) -> Resolution:
+    def against(run: Gradients[Any], evaluate: Evaluate) -> Resolution:
         found = evaluate()
         if not found.kinks:
             return Resolution(found)
-        known = implementation.kinks
         for site in found.sites:
             at_kink[site.near.any(axis=(1, 2))] = True
-            zero = (site.near & (site.side == 0)).any(axis=(1, 2))
-            if zero.any() and site.layer not in known:
-                # which convention a layer has is found out where a case is judged by itself
-                doubtful[np.argmax(zero)] = True
-        return Resolution(evaluate(shares=[shares_of(site, known.get(site.layer, 0.0)) for site in found.sites]))
+        return Resolution(_closed(found.sites, evaluate, run, implementation.kinks))
 
     seen = views(stack.cases[0], stacked(actuals), evaluate, against, together=(len(actuals),))
     row = _Row([part for view in seen for part in _parts(view, network)])
     chosen = {check.id for check in checks}
     asked = np.array([part.check in chosen for part in row.parts])
     # one choice at the kinks must explain everything that was given
-    agree = (row.worst[:, asked] <= 1).all(axis=1) & ~doubtful & (~at_kink | (row.worst <= 1).all(axis=1))
+    agree = (row.worst[:, asked] <= 1).all(axis=1) & (~at_kink | (row.worst <= 1).all(axis=1))
     summaries, sharpness = row.summaries(asked, network), row.sharpness()
     return [
         Screened(summaries[index], {look: found[index] for look, found in sharpness.items() if index in found})
@@ -101,6 +101,33 @@ def screen(
         else None
         for index in range(len(actuals))
     ]
+
+
+def _closed(sites: Sequence[Site], evaluate: Evaluate, run: Gradients[Array], measured: dict[str, float]) -> Expected:
+    """Return what is expected with one convention for each layer at its kink: as it is known, or as it is found out.
+
+    That of a layer is found out where it explains a member that no other one explains, and goes into `measured`.
+    """
+    chosen = dict(measured)
+
+    def closed(conventions: Mapping[str, float]) -> Expected:
+        return evaluate(shares=[shares_of(site, conventions.get(site.layer, 0.0)) for site in sites])
+
+    def explained(conventions: Mapping[str, float]) -> NDArray[np.bool_]:
+        bounds = quantities(closed(conventions).gradients)
+        given = {name: array for name, array in quantities(run).items() if array is not None}
+        within = [ratios(bounds[name], array).reshape(len(array), -1) <= 1 for name, array in given.items()]
+        explains: NDArray[np.bool_] = np.concatenate(within, axis=1).all(axis=1)
+        return explains
+
+    for layer in sorted({site.layer for site in sites if at_zero(site)} - measured.keys()):
+        by = {share: explained(chosen | {layer: share}) for share in CONVENTIONS}
+        best = max(CONVENTIONS, key=lambda share: int(by[share].sum()))
+        others = np.logical_or.reduce([by[share] for share in CONVENTIONS if share != best])
+        chosen[layer] = best
+        if np.any(by[best] & ~others):
+            measured[layer] = best
+    return closed(chosen)
 
 
 def _regular(actuals: Sequence[Gradients[Array]], expected: Gradients[Bounded], dtype: np.dtype[Any]) -> bool:

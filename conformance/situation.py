@@ -31,7 +31,7 @@ class Situation:
         self.case = case
         self.affine = affine
         self.stack = stack
-        self._index = index
+        self.index = index
         for array in [*case.parameters.values(), *vars(case.batch).values()]:
             if array is not None:
                 # one implementation's writes are not to reach the next
@@ -44,7 +44,7 @@ class Situation:
         key = implementation.described(self.case.network), implementation.arithmetic
         if key not in self._expected:
             together = None if self.stack is None else self.stack.expected(implementation)
-            found = self.evaluate(implementation) if together is None else member(together, self._index)
+            found = self.evaluate(implementation) if together is None else member(together, self.index)
             self._expected[key] = found
         return self._expected[key]
 
@@ -52,7 +52,7 @@ class Situation:
         """Return how many pre-activations lie so close to a kink that either one-sided derivative is right."""
         if self.stack is not None:
             sites = self.stack.expected(implementation).sites
-            return sum(int(np.count_nonzero(site.near[self._index])) for site in sites)
+            return sum(int(np.count_nonzero(site.near[self.index])) for site in sites)
         return self.expected(implementation).kinks
 
     def evaluate(self, implementation: Implementation, **options: Any) -> Expected:
