@@ -91,13 +91,14 @@ def judge_together(
     checks: Sequence[Check],
     *,
     relations: bool = True,
+    patience: int = 1,
     go_on: Callable[[], bool] = lambda: True,
 ) -> Iterator[Judgement | Screened]:
     """Yield the judgements of situations that make up a stack; relations, where asked for, are in that of the first.
 
     All are called one after the other, and then judged together as far as all agrees; but first the first one by
-    itself, unless what is called is ours: what is found in it does not wait for others. After a call that took too
-    long, or once `go_on` says no, nothing more is called: then fewer judgements are yielded.
+    itself, unless what is called is ours: what is found in it does not wait for others. After `patience` calls that
+    took too long, or once `go_on` says no, nothing more is called: then fewer judgements are yielded.
     """
     first = Subject(implementation, situations[0])
     subjects, related = [first], None
@@ -106,14 +107,14 @@ def judge_together(
         subjects = []
     elif relations:
         related = _relations(first, checks)
-    last = first
+    late = int(first.timed_out)
     with implementation.guard.series():
         for situation in situations[1:]:
-            if not go_on() or last.timed_out:
+            if late >= patience or not go_on():
                 break
-            last = Subject(implementation, situation)
-            last.called()
-            subjects.append(last)
+            subjects.append(Subject(implementation, situation))
+            subjects[-1].called()
+            late += subjects[-1].timed_out
     for subject, screened in zip(subjects, _screened(subjects, checks), strict=True):
         asked = relations and subject is first
         more = [entry for own in (related or {}).values() for entry in own] if asked else []

@@ -175,14 +175,20 @@ class Record:
         situations: dict[str, list[Situation]] = {}
         for implementation in self.plan.implementations:
             for dtype in self.plan.dtypes_of(implementation):
-                if self.timeouts[implementation.name] >= MAX_TIMEOUTS:
+                patience = MAX_TIMEOUTS - self.timeouts[implementation.name]
+                if patience <= 0:
                     continue
                 if dtype not in situations:
                     cases = [given.make(dtype) for given in several]
                     situations[dtype] = situations_of(cases, affine=self.plan.affine)
                 own = situations[dtype]
                 judgements = judge_together(
-                    implementation, own, self.plan.checks, relations=relations, go_on=lambda: not self._late
+                    implementation,
+                    own,
+                    self.plan.checks,
+                    relations=relations,
+                    patience=patience,
+                    go_on=lambda: not self._late,
                 )
                 for index, judgement in enumerate(judgements):
                     seen[index].append(Seen(implementation, dtype, own[index], judgement))

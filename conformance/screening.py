@@ -117,15 +117,14 @@ def _closed(sites: Sequence[Site], evaluate: Evaluate, run: Gradients[Array], me
         bounds = quantities(closed(conventions).gradients)
         given = {name: array for name, array in quantities(run).items() if array is not None}
         within = [ratios(bounds[name], array).reshape(len(array), -1) <= 1 for name, array in given.items()]
-        explains: NDArray[np.bool_] = np.concatenate(within, axis=1).all(axis=1)
-        return explains
+        return np.asarray(np.concatenate(within, axis=1).all(axis=1))
 
     for layer in sorted({site.layer for site in sites if at_zero(site)} - measured.keys()):
         by = {share: explained(chosen | {layer: share}) for share in CONVENTIONS}
         best = max(CONVENTIONS, key=lambda share: int(by[share].sum()))
-        others = np.logical_or.reduce([by[share] for share in CONVENTIONS if share != best])
+        otherwise = np.stack([by[share] for share in CONVENTIONS if share != best])
         chosen[layer] = best
-        if np.any(by[best] & ~others):
+        if np.any(by[best] & ~otherwise.any(axis=0)):
             measured[layer] = best
     return closed(chosen)
 

@@ -26,6 +26,7 @@ from gradconform.conformance.plan import Plan, choose_checks, network_strategy
 from gradconform.conformance.regimes import REGIMES
 from gradconform.conformance.results import EXIT_CODES, Finding, Result, Tally, spelled
 from gradconform.conformance.strategies import networks
+from gradconform.conformance.summary import summary_of
 from gradconform.reference.backpropagation import gradients
 
 SMALL = "3 -> Dense(2) -> Tanh -> Dense(4), MeanSquaredError"
@@ -759,9 +760,9 @@ def test_a_tally_adds_up():
         Comparison("parameters", "0.bias", outcomes=Outcomes(1, 0, 0, 1, 2), lost=1, worst=replace(worst, ratio=0.7)),
         Comparison("parameters", "0.bias", outcomes=Outcomes(passed=4), look="local", worst=worst),
     ]
-    tally.count(comparisons, DEEP, kinks=0)
+    tally.count(summary_of(comparisons, DEEP), DEEP, kinks=0)
     at_kink = replace(comparisons[0], outcomes=Outcomes(kink=1), worst=replace(worst, ratio=0.9))
-    tally.count([at_kink], DEEP, kinks=3)
+    tally.count(summary_of([at_kink], DEEP), DEEP, kinks=3)
     assert (tally.cases, tally.comparisons, tally.elements, tally.telling, tally.lost) == (2, 4, 10, 7, 1)
     assert tally.outcomes == {"global": Outcomes(passed=2, kink=1, range=1, vacuous=2), "local": Outcomes(passed=4)}
     assert tally.checks == {"loss": 2, "parameters": 2}

@@ -195,7 +195,7 @@ class Lazy:
     ],
 )
 def test_whatever_is_returned_is_told(given, kind):
-    result = result_of(lambda *_: given)
+    result = result_of(lambda *_: given, timeout=None)
     assert kind in {finding.kind for finding in result.findings}
     assert all(len(line) < 500 for line in str(result).splitlines())
 
