@@ -66,7 +66,7 @@ OPERATIONS = {
     "1 - softmax": (lambda k, z: k.softmax(z)[1], [((4, 3), numbers)], 10),
     "log softmax": (lambda k, z: k.softmax(z)[2], [((4, 3), numbers)], 10),
     "accept": (
-        lambda k, x, y: k.accept(lambda: x * (y - 1), lambda: x * (y - 1), lambda: x * y - x),
+        lambda k, x, y: k.accept(lambda: x * (y - 1), lambda: x * y - x),
         [((4, 3), numbers), ((4, 3), numbers)],
         10,
     ),
