@@ -43,7 +43,7 @@ class Bounded:
         self.error: Errors = error
         self.reach: Errors = self.size if exact else self.size + error
         """How large a computed value may be."""
-        self.peak = largest(self.reach)
+        self.peak = peak_of(self.reach)
         if not self.peak <= m.largest:
             # beyond the largest number, or undefined: nothing is known
             self.error, exact = np.where(self.reach <= m.largest, error, np.inf), False
@@ -117,7 +117,7 @@ class Bounded:
             own = self.error * y.reach
             error = own if error is None else error + own
         gain = self.gain * y.gain
-        if not max(1.0, largest(gain)) * max(self.peak, y.peak) <= self.m.largest:
+        if not max(1.0, peak_of(gain)) * max(self.peak, y.peak) <= self.m.largest:
             # a kernel that multiplies the cotangent first may overflow before a smaller factor brings it back
             fits = np.maximum(self.gain * y.size, y.gain * self.size) <= self.m.largest
             error = np.where(fits, 0.0 if error is None else error, np.inf)
@@ -213,7 +213,7 @@ class Bounded:
         return seen
 
 
-def largest(numbers: Any) -> float:
+def peak_of(numbers: Any) -> float:
     """Return the largest of numbers of at least 0, NaN if there is one: of a few, several times as fast as `max`."""
     if isinstance(numbers, float):
         return numbers

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradconform.reference.arithmetic import Plain
-from gradconform.reference.bounded import Bounded, Errors, largest
+from gradconform.reference.bounded import Bounded, Errors, peak_of
 from gradconform.reference.functions import NARROW, Function
 from gradconform.reference.precision import Precision
 
@@ -98,7 +98,7 @@ class Bounding:
         """Return f(z) and f'(z), and what they were bounded by."""
         m = self.m
         centre = z.value.astype(np.float64, copy=False)
-        widest = largest(z.error)
+        widest = peak_of(z.error)
         # in a shorter type the error of z times that of the formula is not small enough to be left out
         narrow = widest <= (0.0 if m.longer else NARROW)
         value, slope = function.evaluate(z.value)
@@ -240,7 +240,7 @@ class Bounding:
         error = np.where(outside, own, np.where(near, p.error + own, p.error))
         share: Shares | float = 0.5
         between = near * 0.5
-        if np.count_nonzero(near):
+        if near.any():
             if self.shares is not None:
                 share, between = self.shares[len(self.sites)], near * 0.0
             self.sites.append(Site(layer, near, np.sign(distance).astype(int)))
