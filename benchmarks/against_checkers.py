@@ -5,9 +5,10 @@
 
 One case for all: dense layers with tanh between, softmax cross entropy of 8 samples, float64, one thread. The time is
 that of one check of all parameters' gradients, where they are right, without imports and without what the first call
-compiles. The error is a relative one of a single element of one parameter's gradient, drawn among those that are not 0:
-of a ladder of two a decade the smallest on which the check complains, the median over up to five elements. The memory
-is the most that the first check takes beyond what the process has before it; JAX's compiler is in it.
+compiles: the median processor time of up to ten, which other programs on the machine disturb little. The error is a
+relative one of a single element of one parameter's gradient, drawn among those that are not 0: of a ladder of two a
+decade the smallest on which the check complains, the median over up to five elements. The memory is the most that the
+first check takes beyond what the process has before it; JAX's compiler is in it.
 
 The checkers have their defaults. gradcheck is given a `torch.autograd.Function` of all parameters whose forward and
 backward pass are PyTorch's own; its fast mode starts the slow one where it finds something, only to print both
@@ -27,6 +28,8 @@ os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
 import argparse
 import bisect
 import dataclasses
+import importlib
+import importlib.metadata
 import json
 import math
 import statistics
@@ -114,8 +117,6 @@ def torch_gradients(cost: Callable[[list[Any]], Any], tensors: Mapping[str, Any]
 
 def gradcheck(case: Case, fault: Fault, *, fast: bool) -> Complains:
     """Return torch.autograd.gradcheck of a function of all parameters."""
-    import importlib
-
     import torch
 
     # private, and only there to print matrices: without it a failure of the fast mode takes the slow mode's memory
@@ -229,14 +230,14 @@ def measure(name: str, size: int, limit: float) -> None:
     complains = CHECKERS[name](case, fault)
     Path("/proc/self/clear_refs").write_text("5", "ascii")  # VmHWM starts again
     before = memory("VmRSS")
-    started = time.perf_counter()
+    started = time.process_time()
     wolf = complains()
-    first, peak, times = time.perf_counter() - started, memory("VmHWM") - before, list[float]()
+    first, peak, times = time.process_time() - started, memory("VmHWM") - before, list[float]()
     while first < limit / 4 and (not times or (len(times) < 10 and sum(times) < limit / 20)):
-        started = time.perf_counter()
+        started = time.process_time()
         complains()
-        times.append(time.perf_counter() - started)
-    print(json.dumps({"seconds": min(times, default=first), "bytes": peak, "wolf": wolf}), flush=True)
+        times.append(time.process_time() - started)
+    print(json.dumps({"seconds": statistics.median(times or [first]), "bytes": peak, "wolf": wolf}), flush=True)
     rng, right = np.random.default_rng(1), gradients(case.network, case.parameters, case.batch).parameters
     places = [(path, index) for path, array in right.items() for index in np.flatnonzero(array)]
     for place in rng.choice(len(places), ELEMENTS, replace=False):
@@ -281,7 +282,7 @@ def exponent(sizes: list[int], values: list[float | None]) -> str:
 def main() -> None:
     """Print three tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--limit", type=float, default=60.0, help="seconds for each cell")
+    parser.add_argument("--limit", type=float, default=60.0, help="seconds for each cell, by the clock")
     parser.add_argument("--largest", type=int, default=2_000_000, help="leave out networks of more parameters")
     parser.add_argument("--cell", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -295,9 +296,11 @@ def main() -> None:
     for name in CHECKERS:
         rows[name] = [cell(name, size, arguments.limit) for size in range(len(counts))]
         print(f"measured {name}", file=sys.stderr, flush=True)
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "torch", "jax"))
+    print(f"{versions}; up to {arguments.limit:g} s for each cell; the columns are numbers of parameters")
     head = "".join(f"{count:>12,}" for count in counts)
     tables = {
-        "seconds of one check": ("seconds", lambda value: f"{value:.3g}", late),
+        "seconds of one check, processor time": ("seconds", lambda value: f"{value:.3g}", late),
         "smallest relative error caught, median of elements": (
             "caught",
             lambda value: "none" if value == math.inf else f"{value:.0e}",
@@ -306,7 +309,7 @@ def main() -> None:
         "MB that it takes": ("bytes", lambda value: f"{value / 1e6:.3g}", "?"),
     }
     for title, (key, written, missing) in tables.items():
-        print(f"\n{title + ', parameters':<52}{head}{'' if key == 'caught' else '    exponent'}")
+        print(f"\n{title:<52}{head}{'' if key == 'caught' else '    exponent'}")
         for name, cells in rows.items():
             values = [entry.get(key) for entry in cells]
             shown = "".join(f"{missing if value is None else written(value):>12}" for value in values)

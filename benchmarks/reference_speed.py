@@ -120,7 +120,7 @@ def main() -> None:
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     own = "MKL" if torch.backends.mkl.is_available() else "another BLAS"
     print(f"numpy {np.__version__} with {blas['name']} {blas['version']}, torch {torch.__version__} with {own}")
-    print("one thread; seconds of a gradient of a softmax cross entropy, and their ratio")
+    print("one thread; time of the gradients of a softmax cross entropy, and their ratio")
     print(f"{'reference':>12}{'torch':>12}{'ratio':>8}{'quartiles':>13}  network, batch")
     for (widths, rows), activation, dtype in itertools.product(SIZES, MODULES, DTYPES):
         layers = f" -> {activation} -> ".join(f"Dense({width})" for width in widths[1:])
