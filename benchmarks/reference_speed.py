@@ -5,8 +5,8 @@
 
 Both compute the cost, all parameters' gradients and the input's from arrays that are there; the reference returns all
 outputs and deltas besides. PyTorch runs the plain `torch.nn` module and `torch.autograd.grad`, without the conversions
-of the adapter. The two take turns, without garbage collection. The ratio is that of the fastest times, which other
-programs on the machine disturb least; `quartiles` are the ratios of the lower and of the upper quartile.
+of the adapter. The two take turns, without garbage collection. Times are processor times, which other programs on the
+machine disturb less than the clock's, and their lower quartiles; `upper` is the ratio of the upper quartiles.
 
 NumPy and PyTorch bring matrix products of their own, often from different libraries. The second table is their ratio in
 the three products of a layer alone, x W, x^T delta and delta W^T: what remains above it is the reference's.
@@ -84,17 +84,17 @@ def side_by_side(one: Step, other: Step, seconds: float) -> tuple[list[float], l
     until = time.perf_counter() + seconds
     while time.perf_counter() < until or len(times[0]) < LEAST:
         for function, spent in zip((one, other), times, strict=True):
-            start = time.perf_counter()
+            start = time.process_time()
             function()
-            spent.append(time.perf_counter() - start)
+            spent.append(time.process_time() - start)
     return times
 
 
 def line(ours: list[float], theirs: list[float]) -> str:
-    """Return the fastest times, their ratio, and those of the quartiles."""
-    low, high = (statistics.quantiles(ours)[i] / statistics.quantiles(theirs)[i] for i in (0, 2))
-    milliseconds = "".join(f"{1e3 * min(times):>9.3f} ms" for times in (ours, theirs))
-    return f"{milliseconds}{min(ours) / min(theirs):>8.2f}{low:>8.2f}-{high:.2f}"
+    """Return the lower quartiles of the times, their ratio, and that of the upper ones."""
+    (mine, _, my_upper), (its, _, its_upper) = statistics.quantiles(ours), statistics.quantiles(theirs)
+    milliseconds = "".join(f"{1e3 * seconds:>9.3f} ms" for seconds in (mine, its))
+    return f"{milliseconds}{mine / its:>8.2f}{my_upper / its_upper:>8.2f}"
 
 
 def products(rows: int, inputs: int, outputs: int, dtype: str) -> dict[str, tuple[Step, Step]]:
@@ -120,8 +120,8 @@ def main() -> None:
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     own = "MKL" if torch.backends.mkl.is_available() else "another BLAS"
     print(f"numpy {np.__version__} with {blas['name']} {blas['version']}, torch {torch.__version__} with {own}")
-    print("one thread; seconds of a gradient of a softmax cross entropy, and their ratio")
-    print(f"{'reference':>12}{'torch':>12}{'ratio':>8}{'quartiles':>13}  network, batch")
+    print("one thread; time of the gradients of a softmax cross entropy, and their ratio")
+    print(f"{'reference':>12}{'torch':>12}{'ratio':>8}{'upper':>8}  network, batch")
     for (widths, rows), activation, dtype in itertools.product(SIZES, MODULES, DTYPES):
         layers = f" -> {activation} -> ".join(f"Dense({width})" for width in widths[1:])
         network, parameters, batch = case_of(f"{widths[0]} -> {layers}, SoftmaxCrossEntropy", rows, dtype)
@@ -129,7 +129,7 @@ def main() -> None:
         ours, theirs = side_by_side(partial(gradients, network, parameters, batch), step, seconds)
         print(f"{line(ours, theirs)}  {widths} {activation}, {rows}, {dtype}", flush=True)
     print("\nmatrix products alone")
-    print(f"{'numpy':>12}{'torch':>12}{'ratio':>8}{'quartiles':>13}  product, (rows, inputs, outputs)")
+    print(f"{'numpy':>12}{'torch':>12}{'ratio':>8}{'upper':>8}  product, (rows, inputs, outputs)")
     for shape, dtype in itertools.product(PRODUCTS, DTYPES):
         for name, (mine, its) in products(*shape, dtype).items():
             ours, theirs = side_by_side(mine, its, seconds / 4)

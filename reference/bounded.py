@@ -8,7 +8,6 @@ S. M. Rump, 2013.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -44,10 +43,10 @@ class Bounded:
         self.error: Errors = error
         self.reach: Errors = self.size if exact else self.size + error
         """How large a computed value may be."""
-        self.peak = float(self.reach.max(initial=0.0))
+        self.peak = peak_of(self.reach)
         if not self.peak <= m.largest:
             # beyond the largest number, or undefined: nothing is known
-            self.error = np.where(self.reach <= m.largest, error, np.inf)
+            self.error, exact = np.where(self.reach <= m.largest, error, np.inf), False
         self.m = m
         self.gain = gain
         """How large a factor of a product with this value may be, where its kernel multiplies one after the other.
@@ -66,14 +65,15 @@ class Bounded:
         given = np.asarray(numbers)
         value = given.astype(carrier, copy=False)
         size = _size(value)
-        subnormal = (size < m.eta) & (size > 0) if m.flushes else None
-        inexact = given.dtype != m.dtype and value.astype(m.dtype) != value
-        if not uncertainty and not np.any(subnormal) and not np.any(inexact):
-            return cls(value, np.broadcast_to(0.0, size.shape), m, size=size, exact=bool(np.all(size <= m.largest)))
-        error = np.where(inexact, m.u * size, 0.0)
+        error: Errors = np.zeros(size.shape)
+        exact = not uncertainty
+        if given.dtype != m.dtype and np.count_nonzero(inexact := value.astype(m.dtype) != value):
+            error, exact = np.where(inexact, m.u * size, 0.0), False
         if uncertainty:
             error = error + uncertainty * size + m.eta
-        return cls(value, error if subnormal is None else np.where(subnormal, m.eta, error), m, size=size)
+        if m.flushes and np.count_nonzero(subnormal := (size < m.eta) & (size > 0)):
+            error, exact = np.where(subnormal, m.eta, error), False
+        return cls(value, error, m, size=size, exact=exact)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -83,23 +83,26 @@ class Bounded:
     def _other(self, other: Any) -> Bounded:
         return other if isinstance(other, Bounded) else Bounded.lift(other, self.value.dtype, self.m)
 
-    def _rounded(self, value: NDArray[Any], error: Errors, roundings: int = 1, underflows: Any = 1.0) -> Bounded:
-        """Return a result that comes with `error` from its operands, after its own roundings."""
+    def _rounded(self, value: NDArray[Any], error: Errors | None, roundings: int = 1, underflows: Any = 1.0) -> Bounded:
+        """Return a result after its own roundings. `error` comes from its operands, None if they are exact."""
         m, size = self.m, _size(value)
         u = roundings * m.u * (1 + m.u)  # at least (1 + u)^2 - 1 for two
-        error = error * (1 + u)
-        error += u * size
+        if error is None:
+            error = u * size
+        else:
+            error = error * (1 + u)
+            error += u * size
         error += underflows * m.eta
         return Bounded(value, error, m, size=size)
 
     def __add__(self, other: Any) -> Bounded:
         y = self._other(other)
-        return self._rounded(self.value + y.value, self.error + y.error)
+        return self._rounded(self.value + y.value, None if self.exact and y.exact else self.error + y.error)
 
     __radd__ = __add__
 
     def __neg__(self) -> Bounded:
-        return Bounded(-self.value, self.error, self.m, size=self.size, exact=self.exact)
+        return self._with(-self.value, self.size, self.error, self.reach)
 
     def __sub__(self, other: Any) -> Bounded:
         return self + -self._other(other)
@@ -109,13 +112,15 @@ class Bounded:
 
     def __mul__(self, other: Any) -> Bounded:
         y = self._other(other)
-        error = self.size * y.error
+        error = None if y.exact else self.size * y.error
         if not self.exact:
-            error = error + self.error * y.reach
+            own = self.error * y.reach
+            error = own if error is None else error + own
         gain = self.gain * y.gain
-        if not np.max(gain, initial=1.0) * max(self.peak, y.peak) <= self.m.largest:
+        if not max(1.0, peak_of(gain)) * max(self.peak, y.peak) <= self.m.largest:
             # a kernel that multiplies the cotangent first may overflow before a smaller factor brings it back
-            error = np.where(np.maximum(self.gain * y.size, y.gain * self.size) <= self.m.largest, error, np.inf)
+            fits = np.maximum(self.gain * y.size, y.gain * self.size) <= self.m.largest
+            error = np.where(fits, 0.0 if error is None else error, np.inf)
         return self._rounded(self.value * y.value, error, underflows=gain)
 
     __rmul__ = __mul__
@@ -123,8 +128,11 @@ class Bounded:
     def __truediv__(self, other: Any) -> Bounded:
         y = self._other(other)
         value = self.value / y.value
-        room = np.where(y.error < y.size, y.size - y.error, 0.0)
-        error = (self.error + _size(value) * y.error) / room
+        if y.exact:
+            room, error = y.size, self.error / y.size
+        else:
+            room = np.where(y.error < y.size, y.size - y.error, 0.0)
+            error = (self.error + _size(value) * y.error) / room
         # two roundings: a division, or a product with the rounded reciprocal, which may overflow or underflow
         error = np.where(1 / room <= self.m.largest, error, np.inf)
         return self._rounded(value, error, roundings=2, underflows=1 + self.reach)
@@ -143,7 +151,8 @@ class Bounded:
         m, terms = self.m, self.value.shape[-1] + (bias is not None)
         u = terms * m.u_acc
         value = self.value @ weight.value
-        spread = u * self.reach + LOST
+        spread = u * self.reach
+        spread += LOST
         if not self.exact:
             spread += self.error
         error = spread @ weight.size
@@ -179,7 +188,9 @@ class Bounded:
         value = self.value.sum(axis=axis, keepdims=keepdims)
         terms = self.value.size // max(1, value.size)
         reach = self.reach.sum(axis=axis, keepdims=keepdims)
-        error = self.error.sum(axis=axis, keepdims=keepdims) + (terms - 1) * m.u_sum * reach + terms * m.eta
+        error = (terms - 1) * m.u_sum * reach + terms * m.eta
+        if not self.exact:
+            error = error + self.error.sum(axis=axis, keepdims=keepdims)
         if terms > 1 and m.u_sum < m.u:
             error = error + m.u * (_size(value) + error)
         return Bounded(
@@ -187,23 +198,29 @@ class Bounded:
         )
 
     def __getitem__(self, index: Any) -> Bounded:
-        return self._viewed(lambda array: array[index])
+        return self._with(self.value[index], self.size[index], self.error[index], self.reach[index])
 
     @property
     def mT(self) -> Bounded:  # noqa: N802 - NumPy's name
         """The matrix transpose: the last two axes are exchanged."""
-        return self._viewed(lambda array: array.mT)
+        return self._with(self.value.mT, self.size.mT, self.error.mT, self.reach.mT)
 
-    def _viewed(self, view: Callable[[NDArray[Any]], NDArray[Any]]) -> Bounded:
-        """Return some or all of the elements in another order."""
+    def _with(self, value: NDArray[Any], size: Errors, error: Errors, reach: Errors) -> Bounded:
+        """Return some or all of the elements in another order, or with another sign."""
         seen = Bounded.__new__(Bounded)
-        seen.value, seen.size = view(self.value), view(self.size)
-        seen.error, seen.reach = view(self.error), view(self.reach)
+        seen.value, seen.size, seen.error, seen.reach = value, size, error, reach
         seen.m, seen.gain, seen.exact, seen.peak = self.m, 1.0, self.exact, self.peak
         return seen
 
 
+def peak_of(numbers: Any) -> float:
+    """Return the largest of numbers of at least 0, NaN if there is one: of a few, several times as fast as `max`."""
+    if isinstance(numbers, float):
+        return numbers
+    return float(numbers.item(numbers.argmax())) if numbers.size else 0.0
+
+
 def _size(value: NDArray[Any]) -> Errors:
     """Return |value| in float64, in which bounds are."""
-    size: Errors = np.abs(value).astype(np.float64, copy=False)
+    size: Errors = np.abs(value.astype(np.float64, copy=False))
     return size

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradconform.reference.arithmetic import Plain
-from gradconform.reference.bounded import Bounded, Errors
+from gradconform.reference.bounded import Bounded, Errors, peak_of
 from gradconform.reference.functions import NARROW, Function
 from gradconform.reference.precision import Precision
 
@@ -97,14 +98,19 @@ class Bounding:
         """Return f(z) and f'(z), and what they were bounded by."""
         m = self.m
         centre = z.value.astype(np.float64, copy=False)
+        widest = peak_of(z.error)
         # in a shorter type the error of z times that of the formula is not small enough to be left out
-        narrow = bool(np.all(z.error <= (0.0 if m.longer else NARROW)))
-        points = centre if narrow else np.stack([centre - z.error, centre, centre + z.error])
-        values, slopes = function.evaluate(points)
-        value, slope = (values, slopes) if points is z.value else function.evaluate(z.value)
+        narrow = widest <= (0.0 if m.longer else NARROW)
+        value, slope = function.evaluate(z.value)
+        if narrow:
+            points = centre
+            values, slopes = value.astype(np.float64, copy=False), slope.astype(np.float64, copy=False)
+        else:
+            points = np.stack([centre - z.error, centre, centre + z.error])
+            values, slopes = function.evaluate(points)
         curvatures = function.curvature(points, values, slopes)
         # what was given, and at most flushed, has no more digits than it is stored with
-        formulas = m if np.any(z.error > m.eta) else replace(m, excess=False)
+        formulas = replace(m, excess=False) if m.excess and widest <= m.eta else m
         local_value, local_slope = function.rounding(points, values, slopes, formulas)
         if narrow:
             steepness, curvature, change = slopes, curvatures, LITTLE * z.error * function.jerk(points, values, slopes)
@@ -128,7 +134,7 @@ class Bounding:
         radius = z.error
         if function.kink is not None:
             kink, near = function.kink, z.size <= z.error
-            if near.any():
+            if np.count_nonzero(near):
                 steepest = np.where(near, np.maximum(steepest, max(abs(kink.left), abs(kink.right))), steepest)
                 if self.shares is None:
                     between = near * abs(kink.right - kink.left) / 2
@@ -175,7 +181,8 @@ class Bounding:
         log_moved = np.log1p((1 + up) * up_others + up * rest)
 
         # what is rounded are the computed logits, less their largest one: they are `drift` away from the exact ones
-        drift = z.error + z.error.max(axis=-1, keepdims=True)
+        widest = z.error.max(axis=-1, keepdims=True)
+        drift = z.error + widest
         log_size = np.abs(log_p).astype(np.float64, copy=False)
         log_total = log_size.min(axis=-1, keepdims=True)
         shifted = log_size - log_total + drift
@@ -194,7 +201,7 @@ class Bounding:
         # the image of a large box is no number, but no p is off by more than 1, and its rounding
         error = np.fmin(moved + own, 1 + (m.exp + 2) * m.u)
         # a row with an unknown logit is unknown, as inf - inf is not a number, and one whose total may overflow
-        known = np.isfinite(z.error).all(axis=-1, keepdims=True) & (raised < np.log(m.largest))
+        known = (widest < np.inf) & (raised < np.log(m.largest))
         error = np.where(known, error, np.inf) + tiny
         of_complement = m.u * (rest + error)
         bounds = (
@@ -261,7 +268,15 @@ class Bounding:
 
 def others(weights: Errors) -> Errors:
     """Return for each class the sum over the other classes, without the cancellation of total - own."""
-    return weights @ (1 - np.eye(weights.shape[-1]))
+    return weights @ _off_diagonal(weights.shape[-1])
+
+
+@lru_cache
+def _off_diagonal(classes: int) -> Errors:
+    """Return ones, but zeros on the diagonal."""
+    ones: Errors = 1 - np.eye(classes)
+    ones.flags.writeable = False
+    return ones
 
 
 def _largest(

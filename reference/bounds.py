@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,11 +74,10 @@ def expected(
 
 def carrier_for(network: Network, batch: Batch) -> type[np.floating[Any]]:
     """Return the type in which the exact values are computed."""
-    samples = int(np.prod(batch.inputs.shape[:-1]))
-    products = samples * sum(int(np.prod(shape)) for shape in network.parameters().values())
-    if batch.inputs.dtype == np.float64 and LONG and products <= LONG_PRODUCTS:
-        return np.longdouble
-    return np.float64
+    if batch.inputs.dtype != np.float64 or not LONG:
+        return np.float64
+    products = math.prod(batch.inputs.shape[:-1]) * sum(math.prod(shape) for shape in network.parameters().values())
+    return np.longdouble if products <= LONG_PRODUCTS else np.float64
 
 
 def allowance(bound: Bounded) -> float:

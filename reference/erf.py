@@ -33,13 +33,18 @@ def erfc(x: NDArray[Any]) -> NDArray[Any]:
 
 
 def _series(x: NDArray[Any]) -> NDArray[Any]:
-    """erf(x) = 2 / sqrt(pi) exp(-x^2) sum of 2^n x^(2n+1) / (1 3 5 ... (2n+1)): no term is negative."""
-    term = x.copy()
-    total = x.copy()
-    for n in range(1, _SERIES_TERMS):
-        term = term * (2 * x * x / (2 * n + 1))
-        total = total + term
-    series: NDArray[Any] = total * np.exp(-x * x) * (2 / _sqrt_pi(x))
+    """erf(x) = 2 / sqrt(pi) exp(-x^2) sum of 2^n x^(2n+1) / (1 3 5 ... (2n+1)): no term is negative.
+
+    The sum is nested, x (1 + 2 x^2 / 3 (1 + 2 x^2 / 5 (1 + ...))), so that the smallest terms are added first.
+    """
+    square = x * x
+    doubled, factor = 2 * square, np.empty_like(x)
+    total = np.ones_like(x)
+    for n in range(_SERIES_TERMS - 1, 0, -1):
+        np.divide(doubled, 2 * n + 1, out=factor)
+        total *= factor
+        total += 1
+    series: NDArray[Any] = x * total * np.exp(-square) * (2 / _sqrt_pi(x))
     return series
 
 
@@ -47,7 +52,8 @@ def _fraction(x: NDArray[Any]) -> NDArray[Any]:
     """erfc(x) = exp(-x^2) / sqrt(pi) / (x + (1/2) / (x + (2/2) / (x + (3/2) / (x + ...))))."""
     denominator = x.copy()
     for n in range(_FRACTION_TERMS, 0, -1):
-        denominator = x + (n / 2) / denominator
+        np.divide(n / 2, denominator, out=denominator)
+        denominator += x
     fraction: NDArray[Any] = np.exp(-x * x) / (denominator * _sqrt_pi(x))
     return fraction
 

@@ -57,17 +57,12 @@ def _delta(
 
     The scale may be multiplied with either of them, or with what comes of it.
     """
-    if divisor is not None:
-        plain, scaled = 1 / divisor, k.lift(loss.scale) / divisor
-    else:
-        plain, scaled = cotangent, cotangent if loss.scale == 1 else cotangent * k.lift(loss.scale)
+    plain = cotangent if divisor is None else 1 / divisor
     if loss.scale == 1:
         return pullback(plain)
-
-    def before() -> Value:
-        return pullback(scaled)
-
-    return k.accept(before, lambda: pullback(plain) * k.lift(loss.scale))
+    scale = k.lift(loss.scale)
+    scaled = cotangent * scale if divisor is None else scale / divisor
+    return k.accept(lambda: pullback(scaled), lambda: pullback(plain) * scale)
 
 
 def _scaled(loss: LossRecord, k: Arithmetic, terms: Value, rows: bool | None) -> Value:
@@ -83,10 +78,7 @@ def _scaled(loss: LossRecord, k: Arithmetic, terms: Value, rows: bool | None) ->
         return added(terms)
     scale = k.lift(loss.scale)
 
-    def after() -> Value:
-        return added(terms) * scale
-
-    return k.accept(after, lambda: added(terms * scale))
+    return k.accept(lambda: added(terms) * scale, lambda: added(terms * scale))
 
 
 def fused(network: Network) -> LossRecord | None:

@@ -105,7 +105,7 @@ def test_accept_takes_the_accurate_formula_alone():
     def never():
         raise AssertionError
 
-    assert Plain(np.float64).accept(lambda: 1, never, never) == 1
+    assert Plain(np.float64).accept(lambda: 1, never) == 1
 
 
 @pytest.mark.parametrize("dtype", [*TYPES, np.complex64, np.complex128])

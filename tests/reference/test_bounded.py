@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gradconform.layers import ELU, LeakyReLU, ReLU, SiLU, Tanh
-from gradconform.reference.bounded import Bounded
+from gradconform.reference.bounded import Bounded, peak_of
 from gradconform.reference.bounding import Bounding
 from gradconform.reference.functions import function
 from gradconform.reference.precision import precision
@@ -66,7 +66,7 @@ OPERATIONS = {
     "1 - softmax": (lambda k, z: k.softmax(z)[1], [((4, 3), numbers)], 10),
     "log softmax": (lambda k, z: k.softmax(z)[2], [((4, 3), numbers)], 10),
     "accept": (
-        lambda k, x, y: k.accept(lambda: x * (y - 1), lambda: x * (y - 1), lambda: x * y - x),
+        lambda k, x, y: k.accept(lambda: x * (y - 1), lambda: x * y - x),
         [((4, 3), numbers), ((4, 3), numbers)],
         10,
     ),
@@ -271,6 +271,39 @@ def test_how_large_a_value_may_be():
     given = Bounded.lift([-3.0, 2.0], np.float64, m)
     assert given.reach.tolist() == [3, 2]
     assert given.peak == 3
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda x, y: x + y,
+        lambda x, y: x - y,
+        lambda x, y: x * y,
+        lambda x, y: x / y,
+        lambda x, y: x @ y.mT,
+        lambda x, y: x.affine(y.mT, y[:, 0]),
+        lambda x, y: x.sum(axis=-1),
+    ],
+    ids=["x + y", "x - y", "x * y", "x / y", "x y^T", "x y^T + b", "sum"],
+)
+@pytest.mark.parametrize("exact", [(True, True), (True, False), (False, True)])
+def test_what_is_known_to_be_exact_changes_no_bound(operation, exact):
+    m = precision(np.dtype(np.float64))
+    rng, errors = np.random.default_rng(0), [np.zeros((2, 3)) if known else np.full((2, 3), 1e-9) for known in exact]
+    values = rng.normal(size=(2, 2, 3)) * 1e3
+    given = [Bounded(v, e, m, exact=known) for v, e, known in zip(values, errors, exact, strict=True)]
+    plain = [Bounded(v, e, m) for v, e in zip(values, errors, strict=True)]
+    found, expected = operation(*given), operation(*plain)
+    assert np.array_equal(found.value, expected.value)
+    assert np.array_equal(found.error, expected.error)
+
+
+def test_the_largest_of_numbers():
+    assert peak_of(np.array([[1.0, 4.0], [3.0, 0.0]])) == 4
+    assert peak_of(np.float64(2)) == peak_of(2.0) == 2
+    assert peak_of(np.zeros((0, 3))) == 0
+    assert peak_of(np.array([1.0, np.inf])) == np.inf
+    assert np.isnan(peak_of(np.array([1.0, np.nan, np.inf])))
 
 
 @pytest.mark.parametrize("exact", [True, False])
