@@ -7,7 +7,6 @@ rule raises `Unsupported`, such as `jax: no rule for Conv2d`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache, singledispatch
 from typing import Any, NamedTuple
 
@@ -85,15 +84,19 @@ class Results(NamedTuple):
     deltas: Sequence[Any] = ()
     outputs: Sequence[Any] = ()
 
-    def gradients(self, network: Network) -> Gradients[Array]:
-        """Return the same as arrays of NumPy. It waits until JAX has computed them."""
-        # copies: what JAX returns is read-only; and in the network's order, where JAX sorts
+    def gradients(self, paths: Iterable[str], captured: Gradients[Array] | None = None) -> Gradients[Array]:
+        """Return the same as arrays of NumPy, with deltas and outputs of the run that is `captured`, if one is.
+
+        It waits until JAX has computed them.
+        """
+        # copies: what JAX returns is read-only; and parameters in the network's order, where JAX sorts
         return Gradients(
-            parameters={path: np.array(self.parameters[path]) for path in network.parameters()},
-            loss=np.array(self.loss),
-            input=np.array(self.inputs),
-            deltas={index: np.array(delta) for index, delta in enumerate(self.deltas)},
-            outputs={index: np.array(output) for index, output in enumerate(self.outputs)},
+            {path: np.array(self.parameters[path]) for path in paths},
+            np.array(self.loss),
+            np.array(self.inputs),
+            dict(enumerate(map(np.array, self.deltas))) if captured is None else captured.deltas,
+            dict(enumerate(map(np.array, self.outputs))) if captured is None else captured.outputs,
+            captured=captured,
         )
 
 
@@ -110,8 +113,7 @@ def gradients(network: Network, parameters: Parameters, batch: Batch) -> Gradien
     # a context and not the global switch: the caller's own JAX code keeps the precision that it has
     with jax.enable_x64(batch.inputs.dtype.itemsize == 8):
         plain, probed = programs.plain(operands), programs.probed(operands)
-    found, captured = plain.gradients(network), probed.gradients(network)
-    return replace(found, deltas=captured.deltas, outputs=captured.outputs, captured=captured)
+    return plain.gradients(programs.paths, captured=probed.gradients(programs.paths))
 
 
 def bare(network: Network, parameters: Parameters, batch: Batch) -> Gradients[Array]:
@@ -125,7 +127,7 @@ def bare(network: Network, parameters: Parameters, batch: Batch) -> Gradients[Ar
     programs, operands = _programs(network, parameters, batch)
     with jax.enable_x64(batch.inputs.dtype.itemsize == 8):
         probed = programs.probed(operands)
-    return probed.gradients(network)
+    return probed.gradients(programs.paths)
 
 
 def prepare(structures: Iterable[Structure]) -> None:
@@ -135,8 +137,9 @@ def prepare(structures: Iterable[Structure]) -> None:
     raises: nothing changes but the time that it takes.
     """
     for structure in structures:
-        for program in compiled(structure):
-            program.ahead()
+        programs = compiled(structure)
+        programs.plain.ahead()
+        programs.probed.ahead()
 
 
 def _programs(network: Network, parameters: Parameters, batch: Batch) -> tuple[Programs, Operands]:
@@ -144,20 +147,23 @@ def _programs(network: Network, parameters: Parameters, batch: Batch) -> tuple[P
     structure = Structure.of(network, batch)
     if structure.dtype not in DTYPES:
         raise Unsupported(f"jax: no rule for {structure.dtype}")
+    programs = compiled(structure)
     operands = Operands(
-        {path: parameters[path] for path in network.parameters()},
+        {path: parameters[path] for path in programs.paths},
         batch.inputs,
         _targets(network.loss, batch.targets),
         batch.class_weights,
         batch.cotangent,
     )
-    return compiled(structure), operands
+    return programs, operands
 
 
 class Programs(NamedTuple):
     """The programs of a network. Probes change what XLA fuses, hence a plain one, with XLA's defaults as users run it,
     beside the probed one."""
 
+    paths: tuple[str, ...]
+    """The network's parameters, in its order."""
     plain: Program[Operands, Results]
     probed: Program[Operands, Results]
 
@@ -201,7 +207,9 @@ def compiled(structure: Structure) -> Programs:
     )
     double = np.dtype(dtype).itemsize == 8
     return Programs(
-        Program(plain, operands, double=double, probed=False), Program(probed, operands, double=double, probed=True)
+        tuple(network.parameters()),
+        Program(plain, operands, double=double, probed=False),
+        Program(probed, operands, double=double, probed=True),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import itertools
 import queue
 import threading
 from collections.abc import Callable
@@ -32,6 +33,9 @@ UNFUSED: Options = {"xla_backend_optimization_level": "0", "xla_disable_hlo_pass
 
 THREADS = 2
 """So many programs are compiled ahead at once. XLA lets other threads of Python run meanwhile."""
+
+FORGET = 1000
+"""After so many programs JAX forgets what it has traced: 40 kB of each, and it would keep thousands."""
 
 BARRIER = "opt-barrier("
 """How a barrier is written in the text of a compiled program."""
@@ -91,6 +95,7 @@ class Ahead:
 
 
 AHEAD = Ahead(THREADS)
+_count = itertools.count(1)
 
 
 class Program(Generic[Given, Found]):
@@ -123,4 +128,7 @@ class Program(Generic[Given, Found]):
                 with jax.enable_x64(self._double):
                     lowered = jax.jit(self._function).lower(self._like)
                     self._compiled = compiled_as_shown(lowered) if self._probed else lowered.compile()
+                if next(_count) % FORGET == 0:
+                    forget: Callable[[], None] = jax.clear_caches
+                    forget()
             return self._compiled

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 import gradconform
+from gradconform.conformance import compilation_cache
 from gradconform.conformance.comparing_cli import compare
 from gradconform.conformance.faults_cli import faults
 from gradconform.conformance.operation_cli import layer
@@ -288,6 +289,7 @@ cli.add_command(report)
 
 def program() -> None:
     """Run the command line, and survive a candidate that ends the process."""
+    compilation_cache.enable()
     supervised(sys.argv[1:], main)
 
 

@@ -7,6 +7,7 @@ import platform
 
 import numpy as np
 
+from gradconform.conformance import compilation_cache
 from gradconform.conformance.implementations import adapter_names, is_installed
 from gradconform.reference.bounds import LONG
 
@@ -24,6 +25,8 @@ def diagnosis() -> str:
         else:
             missing.append(name)
             lines.append(f"{name:<14}not installed: pip install 'gradconform[{name}]'")
+    if is_installed("jax"):
+        lines.append(f"{'compiled':<14}{compilation_cache.told()}")
     bits = np.finfo(np.longdouble).nmant + 1
     arbiter = f"{bits} bits: float64 is judged by longer arithmetic"
     lines.append(f"{'long double':<14}{arbiter if LONG else 'no longer than float64: bounds of float64 are doubled'}")

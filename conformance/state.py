@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from gradconform.conformance.compilation_cache import BROKEN
+
 
 @dataclass(frozen=True)
 class Global:
@@ -113,6 +115,8 @@ def warnings_kept(heard: Callable[[str], object], changed: Callable[[str], objec
         warnings.simplefilter("ignore")
         for category in (RuntimeWarning, UserWarning):
             warnings.simplefilter("always", category)
+        # not the candidate's doing, and of no consequence
+        warnings.filterwarnings("ignore", message=BROKEN)
         filters, modules = list(warnings.filters), len(sys.modules)
         try:
             yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 import sys
@@ -142,6 +143,18 @@ def test_the_precision_of_other_threads_is_their_own(jax, programs):
         assert ours.compiled() is not None
         assert jax.numpy.zeros(2).dtype == np.float32
     assert seen == [np.float64]
+
+
+def test_what_jax_has_traced_is_forgotten_now_and_then(jax, programs, monkeypatch):
+    forgotten = []
+    monkeypatch.setattr(jax, "clear_caches", lambda: forgotten.append(None))
+    monkeypatch.setattr(programs, "FORGET", 2)
+    monkeypatch.setattr(programs, "_count", itertools.count(1))
+    seen = []
+    for _ in range(5):
+        program(programs, lambda x: x).compiled()
+        seen.append(len(forgotten))
+    assert seen == [0, 1, 1, 2, 2]
 
 
 def test_what_fails_ahead_fails_at_the_call(jax, programs):

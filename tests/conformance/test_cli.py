@@ -303,6 +303,12 @@ def test_doctor_tells_what_is_missing_and_how_to_get_it(without):
     assert "numpy" in done.stdout
 
 
+@pytest.mark.jax
+def test_doctor_tells_where_compiled_programs_are_kept(tmp_path):
+    assert "compiled      not kept: GRADCONFORM_CACHE is off\n" in run("doctor").stdout
+    assert f"compiled      {tmp_path}: 0 programs, " in run("doctor", GRADCONFORM_CACHE=str(tmp_path)).stdout
+
+
 def test_without_a_command_the_help_is_shown():
     done = run()
     assert (done.returncode, done.stdout) == (4, "")
