@@ -19,15 +19,16 @@ from gradconform.conformance.bugs import Bug, Bugs
 from gradconform.conformance.circumstances import Sightings
 from gradconform.conformance.compare import Kind, Look
 from gradconform.conformance.conditions import conditions
+from gradconform.conformance.coverage import Coverage, missing_texts
 from gradconform.conformance.diagnosis import diagnose
 from gradconform.conformance.examples import Example
 from gradconform.conformance.expected import unexpected_pass
 from gradconform.conformance.findings import Failure, Origin, finding_of
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.judge import judge
-from gradconform.conformance.plan import Chunk, Enough, Plan, RoundDone, draw_examples
+from gradconform.conformance.plan import UNLIMITED, Chunk, Enough, Plan, RoundDone, draw_examples
 from gradconform.conformance.regimes import REGIMES
-from gradconform.conformance.results import Coverage, Finding, Result, Tally, Verdict
+from gradconform.conformance.results import Finding, Met, Result, Tally, Verdict
 from gradconform.conformance.shrinking import shrink
 from gradconform.conformance.situation import Situation
 from gradconform.conformance.state import FOR_A_RUN, kept
@@ -48,6 +49,10 @@ class Record:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.started = time.monotonic()
+        self.unit = "networks"
+        """What the cases of the run are called where they are counted."""
+        self._from = plan.clock() if plan.started is None else plan.started
+        self._late = False
         self.tallies = {
             (implementation.name, dtype): Tally(implementation.name, implementation.version, dtype)
             for implementation in plan.implementations
@@ -55,7 +60,8 @@ class Record:
         }
         self.bugs = Bugs()
         self.sightings: dict[str, Sightings] = {entry.name: Sightings() for entry in plan.implementations}
-        self.regimes: dict[str, Coverage] = {}
+        self.regimes: dict[str, Met] = {}
+        self.coverage: dict[str, Coverage] = {entry.name: Coverage() for entry in plan.implementations}
         self.unsupported: dict[str, str] = {}
         self.networks = 0
         self.structures = 0
@@ -132,6 +138,7 @@ class Record:
         self._enough()
         situations: dict[str, Situation] = {}
         compared: Counter[Look] = Counter()
+        regime = numbers.removeprefix("regime ") if origin is not None else ""
         for implementation in self.plan.implementations:
             for dtype in self.plan.dtypes_of(implementation):
                 if self.timeouts[implementation.name] >= MAX_TIMEOUTS:
@@ -140,12 +147,14 @@ class Record:
                     situations[dtype] = Situation(make(dtype), affine=self.plan.affine)
                 situation = situations[dtype]
                 judgement = judge(implementation, situation, self.plan.checks, relations=relations)
-                tally = self.tallies[implementation.name, dtype]
+                tally, coverage = self.tallies[implementation.name, dtype], self.coverage[implementation.name]
                 if judgement.unsupported is not None:
                     tally.unsupported += 1
+                    coverage.refuse(situation.case.network, regime, dtype)
                     self.unsupported.setdefault(implementation.name, judgement.unsupported)
                     continue
                 tally.count(judgement.comparisons, situation.case.network, situation.expected(implementation).kinks)
+                coverage.count(situation.case.network, regime, dtype, judgement.comparisons)
                 compared.update(comparison.look for comparison in judgement.comparisons)
                 if judgement.root is not None:
                     self._failed(Failure(implementation, dtype, situation, judgement, numbers, origin))
@@ -155,15 +164,15 @@ class Record:
                 tally.kinks = tally.kinks | implementation.kinks
         self._cover(situations, numbers, compared)
         self.networks += 1
-        self.plan.progress(self.networks, self.plan.max_examples)
+        self.plan.progress(self.networks, None if self.plan.max_examples == UNLIMITED else self.plan.max_examples)
 
     def _enough(self) -> None:
         """Raise `Enough` where the run has all the networks it wants, its time is up, or nobody is left to ask."""
         plan = self.plan
-        late = plan.max_time is not None and time.monotonic() - self.started - self._shrinking > plan.max_time
+        self._late = plan.max_time is not None and plan.clock() - self._from > plan.max_time
         found = plan.max_findings is not None and len(self.bugs.told()) >= plan.max_findings
         asked = any(self.timeouts[entry.name] < MAX_TIMEOUTS for entry in plan.implementations)
-        if self.networks >= plan.max_examples or late or found or not asked:
+        if self.networks >= plan.max_examples or self._late or found or not asked:
             raise Enough
 
     def _cover(self, situations: Mapping[str, Situation], numbers: str, compared: Mapping[Look, int]) -> None:
@@ -172,10 +181,10 @@ class Record:
         for situation in situations.values():
             met.update(conditions(situation.case))
         for name in met:
-            coverage = self.regimes.setdefault(name, Coverage())
-            coverage.cases += 1
+            seen = self.regimes.setdefault(name, Met())
+            seen.cases += 1
             for look, count in compared.items():
-                coverage.comparisons[look] = coverage.comparisons.get(look, 0) + count
+                seen.comparisons[look] = seen.comparisons.get(look, 0) + count
 
     def _failed(self, failure: Failure) -> None:
         self.timeouts[failure.implementation.name] += failure.root.kind is Kind.TIMEOUT
@@ -244,6 +253,15 @@ class Record:
         missed = expected.unmet if compared and not interrupted else []
         if missed:
             verdict = "failed"
+        covered = [
+            self.coverage[entry.name].covered(
+                entry.name, self.plan.rotation, self.plan.dtypes_of(entry), self.plan.required
+            )
+            for entry in self.plan.implementations
+            if self.plan.dtypes_of(entry)
+        ]
+        if verdict == "passed" and any(entry.missing for entry in covered):
+            verdict = "not covered"
         notes = [unexpected_pass(self.plan.implementations[0].name, key, self.networks) for key in missed]
         notes += [
             f"expected: {key.text}, {expected.met[key.text]:,} times: {key.reason}"
@@ -256,13 +274,14 @@ class Record:
             for entry in self.plan.implementations
             if not self.plan.dtypes_of(entry)
         ]
+        if verdict == "not covered":
+            notes += [f"{text}; raise --max-examples or --max-time" for text in missing_texts(covered)]
         notes += [note for tally in self.tallies.values() if (note := tally.vacuity) is not None]
         notes += [note for implementation in self.plan.implementations for note in self._noticed(implementation)]
         notes += [f"{name} was changed during the run, and put back" for name in sorted(self.changed)]
-        if self.networks < self.plan.max_examples and self.plan.max_time is not None and not interrupted:
-            notes.append(
-                f"{self.networks:,} of {self.plan.max_examples:,} networks were drawn within {self.plan.max_time:g} s"
-            )
+        if self._late and self.networks < self.plan.max_examples:
+            of = "" if self.plan.max_examples == UNLIMITED else f" of {self.plan.max_examples:,}"
+            notes.append(f"{self.networks:,}{of} {self.unit} were drawn within {self.plan.max_time:g} s")
         if len(self.bugs) > MAX_FINDINGS:
             notes.append(f"{len(self.bugs)} different failures were seen; the first {MAX_FINDINGS} are told")
         if findings and interrupted:
@@ -276,6 +295,7 @@ class Record:
             implementations=list(self.tallies.values()),
             findings=findings,
             regimes=self.regimes,
+            coverage=covered,
             notes=notes,
         )
 
