@@ -11,10 +11,11 @@ from typing import TypeVar
 import msgspec
 
 from gradconform.conformance.compare import Outcomes
+from gradconform.conformance.coverage import Covered, uncovered
 from gradconform.conformance.merging_findings import joined
 from gradconform.conformance.notices import Noticed, notes_of
 from gradconform.conformance.parts import Part, differing
-from gradconform.conformance.results import Canaries, Coverage, Pinned, Result, Tally, Verdict
+from gradconform.conformance.results import Canaries, Met, Pinned, Result, Tally, Verdict
 from gradconform.conformance.sharpness import Sharpness
 from gradconform.errors import InvalidInput
 
@@ -52,6 +53,7 @@ def merged(results: Sequence[Result]) -> Result:
         implementations=tallies,
         findings=joined([finding for result in results for finding in result.findings]),
         regimes=_regimes(results),
+        coverage=_coverage(results),
         canaries=_canaries([result.canaries for result in results if result.canaries is not None]),
         pinned=_pinned([result.pinned for result in results if result.pinned is not None]),
         noticed={name: noticed[name] for name in sorted(noticed) if noticed[name] != Noticed()},
@@ -72,13 +74,15 @@ def verdict_of(result: Result) -> Verdict:
         return "failed"
     if result.interrupted:
         return "interrupted"
-    return "passed" if any(tally.telling for tally in result.implementations) else "nothing compared"
+    if not any(tally.telling for tally in result.implementations):
+        return "nothing compared"
+    return "not covered" if uncovered(result.coverage) else "passed"
 
 
 def _derived(result: Result) -> list[str]:
     """Return the notes that follow from what else a result holds."""
     vacuous = [note for tally in result.implementations if (note := tally.vacuity) is not None]
-    return notes_of(result.noticed, result.changed) + vacuous
+    return uncovered(result.coverage) + notes_of(result.noticed, result.changed) + vacuous
 
 
 def _tallies(results: Iterable[Result]) -> list[Tally]:
@@ -116,13 +120,23 @@ def _added(mine: Mapping[Key, int], its: Mapping[Key, int]) -> dict[Key, int]:
     return {name: mine.get(name, 0) + its.get(name, 0) for name in (*mine, *(name for name in its if name not in mine))}
 
 
-def _regimes(results: Iterable[Result]) -> dict[str, Coverage]:
-    found: dict[str, Coverage] = {}
+def _regimes(results: Iterable[Result]) -> dict[str, Met]:
+    found: dict[str, Met] = {}
     for result in results:
-        for name, coverage in result.regimes.items():
-            known = found.get(name, Coverage())
-            found[name] = Coverage(known.cases + coverage.cases, _added(known.comparisons, coverage.comparisons))
+        for name, met in result.regimes.items():
+            known = found.get(name, Met())
+            found[name] = Met(known.cases + met.cases, _added(known.comparisons, met.comparisons))
     return found
+
+
+def _coverage(results: Iterable[Result]) -> list[Covered]:
+    """Return what each implementation met; what one part had to meet and did not, another may have met."""
+    found: dict[str, Covered] = {}
+    for result in results:
+        for entry in result.coverage:
+            known = found.get(entry.implementation)
+            found[entry.implementation] = entry if known is None else known + entry
+    return list(found.values())
 
 
 def _canaries(several: Sequence[Canaries]) -> Canaries | None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gradconform.conformance.compare import LOOKS, Kind, Look
+from gradconform.conformance.coverage import AXES, PAIRS, PLURALS, Cell, Covered
 from gradconform.conformance.diagnosis import AND, OR
 from gradconform.conformance.findings import ANYWHERE
 from gradconform.conformance.implementations import REFERENCE
 from gradconform.conformance.judge import UNSTEADY
-from gradconform.conformance.regimes import REGIMES
-from gradconform.conformance.results import Coverage, Finding, Number, Pinned, Result, Tally
+from gradconform.conformance.results import Finding, Number, Pinned, Result, Tally
 from gradconform.conformance.sharpness import QUANTILES, Sharpness
 
 WIDEST = 100
@@ -103,14 +103,19 @@ def _surroundings(finding: Finding) -> Iterator[tuple[str, str]]:
     yield "check", finding.key or finding.check
 
 
-def result_text(result: Result) -> str:
-    """Return the message of a result: its findings, what was compared of whom, and the verdict."""
+def result_text(result: Result, *, coverage: bool = False) -> str:
+    """Return the message of a result: its findings, what was compared of whom, and the verdict.
+
+    `coverage`: with the whole table of what was met.
+    """
     parts = [finding_text(finding) for finding in result.findings]
     parts += [tally_text(tally) for tally in result.implementations]
     if result.pinned is not None:
         parts += filled(f"pinned  {_pinned(result.pinned)}")
-    if covered := coverage_text(result.regimes):
-        parts += filled(f"regimes  {covered}")
+    if covered := coverage_text(result.coverage):
+        parts += filled(f"covered  {covered}")
+    if coverage and result.coverage:
+        parts.append(coverage_table(result.coverage))
     parts += ["\n".join(filled(f"note: {note}")) for note in result.notes]
     parts.append(verdict_text(result))
     return "\n".join(parts)
@@ -181,18 +186,60 @@ def _derivative(share: float) -> str:
     return {0.0: "the left-sided one", 1.0: "the right-sided one", 0.5: "the mean of both sides"}[share]
 
 
-def coverage_text(coverage: Mapping[str, Coverage]) -> str:
-    """Return which regimes were met, in which looks, and which were not."""
-    met = {name: coverage[name] for name in REGIMES if name in coverage}
-    if not met:
+def coverage_text(coverage: Sequence[Covered]) -> str:
+    """Return how much of what is drawn every implementation met, and what was not met; of single values nothing."""
+    cells: dict[Cell, list[str]] = {}
+    for entry in coverage:
+        for cell, cases in entry.cells.items():
+            cells.setdefault(cell, []).extend([] if cases else [entry.implementation])
+    said, missed = [], []
+    for axis in AXES:
+        values = [cell for cell in cells if len(cell) == 2 and cell[0] == axis]
+        if len(values) > 1:
+            said.append(f"{sum(not cells[cell] for cell in values)} of {len(values)} {PLURALS[axis]}")
+        for cell in values:
+            if cells[cell]:
+                whom = f" by {_and(cells[cell])}" if len(cells[cell]) < len(coverage) else ""
+                missed.append(f"{axis} {cell[1]}{whom}")
+    pairs = [cell for cell in cells if len(cell) == 4]
+    text = ", ".join(said)
+    if not text:
         return ""
-    missed = [name for name in REGIMES if name not in met]
-    rarest = min(met, key=lambda name: met[name].cases)
-    looks = " and ".join(LOOK_NAMES[look] for look in LOOKS if all(look in entry.comparisons for entry in met.values()))
-    text = f"{len(met)} of {len(REGIMES)} met, {looks or 'in no look'}; the rarest, {rarest}, in {met[rarest].cases:,}"
+    text += f"; {sum(not cells[cell] for cell in pairs)} of {len(pairs)} pairs"
     if not missed:
         return text
     return f"{text}; not met: {', '.join(missed)}" if len(missed) <= FEW else f"{text}; {len(missed)} not met"
+
+
+def coverage_table(coverage: Sequence[Covered]) -> str:
+    """Return in how many cases each implementation met what, and which pairs it did not."""
+    tables: dict[str, list[str]] = {}
+    for entry in coverage:
+        tables.setdefault("\n".join(_table(entry)), []).append(entry.implementation)
+    head = "cases in which a wrong value could have been told from rounding"
+    return "\n".join(
+        "\n".join([*filled(f"coverage of {_and(names)}: {head}"), table]) for table, names in tables.items()
+    )
+
+
+def _table(entry: Covered) -> Iterator[str]:
+    for axis in AXES:
+        if values := entry.values.get(axis):
+            yield from labelled(PLURALS[axis], ", ".join(f"{value} {cases:,}" for value, cases in values.items()))
+    for axis in AXES:
+        rows: dict[str, list[str]] = {}
+        for one, other in PAIRS:
+            if one == axis:
+                for value, row in entry.pairs.get(f"{one} x {other}", {}).items():
+                    rows.setdefault(value, []).append(_row(row, PLURALS[other]))
+        for value, parts in rows.items():
+            yield from labelled(value, "; ".join(parts))
+
+
+def _row(row: Mapping[str, int], what: str) -> str:
+    missed = [value for value, cases in row.items() if not cases]
+    told = f"{len(row) - len(missed)} of {len(row)} {what}"
+    return f"{told}, not {', '.join(missed)}" if missed and 2 * len(missed) <= len(row) else told
 
 
 def verdict_text(result: Result) -> str:
@@ -207,6 +254,7 @@ def verdict_text(result: Result) -> str:
         "failed": f"FAILED  {len(result.findings)} finding{'s' if len(result.findings) != 1 else ''}",
         "interrupted": "INTERRUPTED  what was compared so far agrees",
         "nothing compared": "NOTHING COMPARED  no implementation gave anything to compare",
+        "not covered": "NOT COVERED  what was compared agrees, but not everything was met that has to be",
         "broken": "BROKEN  the checks miss planted faults, so that nothing they say can be trusted",
     }[result.verdict]
     return "\n".join(filled(f"{sentence}: {amount}"))

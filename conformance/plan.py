@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from gradconform.capabilities import Capabilities, combined
 from gradconform.conformance.checks import CHECKS, Check
+from gradconform.conformance.coverage import Axis
 from gradconform.conformance.examples import Example
 from gradconform.conformance.expected import Expectations
 from gradconform.conformance.focus import EVERYTHING_DRAWN, Focus
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     from gradconform.conformance.summary import Summary
 
 MAX_EXAMPLES = 100
+UNLIMITED = sys.maxsize
+"""As many networks as there is time for."""
 TIMEOUT = 20.0
 """Seconds that one call of a candidate may take."""
 SHRINK_SECONDS = 30.0
@@ -48,7 +53,7 @@ COMPILED_DRAWS, LATER_DRAWS = 8, 16
 """Cases of a structure where it is compiled, and in later rounds."""
 
 Networks = Network | str | Iterable[Network | str] | st.SearchStrategy[Network]
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class Plan:
     `keep` is called with each such failure as well, and again when it has become smaller.
 
     `timeout`: seconds a call may take; `max_memory`: bytes it may allocate; `max_time`: seconds until nothing more is
-    drawn. None: no limit.
+    drawn, on `clock`, from `started` on; None: no limit, and from the start of the run on.
 
     `diagnose`: whether bugs are given their names, for which implementations are asked for more cases.
 
@@ -91,6 +96,8 @@ class Plan:
 
     `rounds`: the only rounds that are run, by their numbers from 0 on; None: all that it takes. `draws`: cases of each
     structure; None: as many as suit the round and what is checked. `focus`: what of all that is drawn.
+
+    `required`: of these every value that is drawn has to be met by a case that could tell; else the run is not covered.
     """
 
     implementations: Sequence[Implementation]
@@ -104,12 +111,15 @@ class Plan:
     timeout: float | None = TIMEOUT
     max_memory: int | None = None
     max_time: float | None = None
+    started: float | None = None
+    clock: Callable[[], float] = time.monotonic
     max_findings: int | None = None
     shrink_seconds: float = SHRINK_SECONDS
     diagnose: bool = True
     rounds: Sequence[int] | None = None
     draws: int | None = None
     focus: Focus = EVERYTHING_DRAWN
+    required: Sequence[Axis] = ()
     expected: Expectations = field(default_factory=Expectations)
     command: str = ""
     progress: Progress = lambda done, total: None

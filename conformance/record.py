@@ -21,6 +21,7 @@ from gradconform.conformance.bugs import Bug, Bugs
 from gradconform.conformance.circumstances import Sightings
 from gradconform.conformance.compare import Kind, Look
 from gradconform.conformance.conditions import conditions
+from gradconform.conformance.coverage import Coverage, uncovered
 from gradconform.conformance.diagnosis import diagnose
 from gradconform.conformance.examples import Example
 from gradconform.conformance.expected import unexpected_pass
@@ -28,9 +29,9 @@ from gradconform.conformance.findings import Failure, Origin, finding_of
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.judge import Judgement, judge_together, key_words
 from gradconform.conformance.notices import MAX_TIMEOUTS, Noticed, notes_of
-from gradconform.conformance.plan import CHUNK, Chunk, Enough, Plan, draw_examples
+from gradconform.conformance.plan import CHUNK, UNLIMITED, Chunk, Enough, Plan, draw_examples
 from gradconform.conformance.regimes import REGIMES
-from gradconform.conformance.results import Coverage, Finding, Result, Tally, Verdict
+from gradconform.conformance.results import Finding, Met, Result, Tally, Verdict
 from gradconform.conformance.screening import Screened
 from gradconform.conformance.sharpness import measure
 from gradconform.conformance.shrinking import shrink
@@ -69,6 +70,11 @@ class Record:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.started = time.monotonic()
+        self.unit = "networks"
+        """What the cases of the run are called where they are counted."""
+        self._from = plan.clock() if plan.started is None else plan.started
+        self._cut = False
+        """Whether the time was up before the run had all that it wants."""
         self.tallies = {
             (implementation.name, dtype): Tally(implementation.name, implementation.version, dtype)
             for implementation in plan.implementations
@@ -76,7 +82,8 @@ class Record:
         }
         self.bugs = Bugs()
         self.sightings: dict[str, Sightings] = {entry.name: Sightings() for entry in plan.implementations}
-        self.regimes: dict[str, Coverage] = {}
+        self.regimes: dict[str, Met] = {}
+        self.coverage: dict[str, Coverage] = {entry.name: Coverage() for entry in plan.implementations}
         self.unsupported: dict[str, Counter[str]] = {entry.name: Counter() for entry in plan.implementations}
         self.networks = 0
         self.structures = 0
@@ -203,13 +210,15 @@ class Record:
     def _count(self, given: Given, seen: Sequence[Seen]) -> None:
         """Count a case, with what every implementation gave for it."""
         compared: Counter[Look] = Counter()
+        regime = given.numbers.removeprefix("regime ") if given.origin is not None else ""
         for implementation, dtype, situation, judgement in seen:
-            tally = self.tallies[implementation.name, dtype]
+            tally, coverage = self.tallies[implementation.name, dtype], self.coverage[implementation.name]
+            network = situation.case.network
             if isinstance(judgement, Judgement) and judgement.unsupported is not None:
                 tally.unsupported += 1
+                coverage.refuse(network, regime, dtype)
                 self.unsupported[implementation.name][judgement.unsupported] += 1
                 continue
-            network = situation.case.network
             if isinstance(judgement, Screened):
                 summary, sharpness, failed = judgement.summary, judgement.sharpness, False
             else:
@@ -217,6 +226,7 @@ class Record:
                 summary = summary_of(judgement.comparisons, network)
                 sharpness = {} if failed else measure(judgement.views)
             tally.count(summary, network, situation.kinks(implementation))
+            coverage.count(network, regime, dtype, summary)
             compared.update(summary.looks)
             if isinstance(judgement, Judgement) and failed:
                 self._failed(Failure(implementation, dtype, situation, judgement, given.numbers, given.origin))
@@ -227,13 +237,14 @@ class Record:
             self.plan.judged(implementation.name, dtype, situation.case, given.numbers, summary)
         self._cover({dtype: situation for _, dtype, situation, _ in seen}, given.numbers, compared)
         self.networks += 1
-        self.plan.progress(self.networks, self.plan.max_examples)
+        self.plan.progress(self.networks, None if self.plan.max_examples == UNLIMITED else self.plan.max_examples)
 
     @property
     def _late(self) -> bool:
         """Whether the time is up in which something is drawn."""
         plan = self.plan
-        return plan.max_time is not None and time.monotonic() - self.started - self._shrinking > plan.max_time
+        self._cut = self._cut or (plan.max_time is not None and plan.clock() - self._from > plan.max_time)
+        return self._cut
 
     @property
     def _sated(self) -> bool:
@@ -252,10 +263,10 @@ class Record:
         for situation in situations.values():
             met.update(conditions(situation.case))
         for name in met:
-            coverage = self.regimes.setdefault(name, Coverage())
-            coverage.cases += 1
+            seen = self.regimes.setdefault(name, Met())
+            seen.cases += 1
             for look, count in compared.items():
-                coverage.comparisons[look] = coverage.comparisons.get(look, 0) + count
+                seen.comparisons[look] = seen.comparisons.get(look, 0) + count
 
     def _failed(self, failure: Failure) -> None:
         self.timeouts[failure.implementation.name] += failure.root.kind is Kind.TIMEOUT
@@ -336,19 +347,29 @@ class Record:
         missed = expected.unmet if compared and not interrupted else []
         if missed:
             verdict = "failed"
+        covered = [
+            self.coverage[entry.name].covered(
+                entry.name, self.plan.rotation, self.plan.dtypes_of(entry), self.plan.required
+            )
+            for entry in self.plan.implementations
+            if self.plan.dtypes_of(entry)
+        ]
+        if verdict == "passed" and self.plan.rounds is None and any(entry.missing for entry in covered):
+            verdict = "not covered"
         notes = [unexpected_pass(self.plan.implementations[0].name, key, self.networks) for key in missed]
         notes += [
             f"expected: {key.text}, {expected.met[key.text]:,} times: {key.reason}"
             for key in expected.keys
             if expected.met[key.text]
         ]
+        if verdict == "not covered":
+            notes += uncovered(covered)
         noticed = {entry.name: self._noticed(entry) for entry in self.plan.implementations}
         notes += notes_of(noticed, sorted(self.changed))
         notes += [note for tally in self.tallies.values() if (note := tally.vacuity) is not None]
-        if self.networks < self.plan.max_examples and self.plan.max_time is not None and not interrupted:
-            notes.append(
-                f"{self.networks:,} of {self.plan.max_examples:,} networks were drawn within {self.plan.max_time:g} s"
-            )
+        if self._cut and self.networks < self.plan.max_examples:
+            of = "" if self.plan.max_examples == UNLIMITED else f" of {self.plan.max_examples:,}"
+            notes.append(f"{self.networks:,}{of} {self.unit} were drawn within {self.plan.max_time:g} s")
         if len(self.bugs) > MAX_FINDINGS:
             notes.append(f"{len(self.bugs)} different failures were seen; the first {MAX_FINDINGS} are told")
         if findings and interrupted:
@@ -362,6 +383,7 @@ class Record:
             implementations=list(self.tallies.values()),
             findings=findings,
             regimes=self.regimes,
+            coverage=covered,
             notes=notes,
             noticed={name: own for name, own in noticed.items() if own != Noticed()},
             changed=sorted(self.changed),

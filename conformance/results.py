@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from gradconform.conformance.compare import Look, Outcomes
+from gradconform.conformance.coverage import Covered
 from gradconform.conformance.notices import Noticed
 from gradconform.conformance.parts import Part
 from gradconform.conformance.sharpness import Sharpness
@@ -16,11 +17,18 @@ from gradconform.conformance.summary import Summary
 from gradconform.errors import InvalidInput
 from gradconform.network import Network, one_line
 
-Verdict = Literal["passed", "failed", "interrupted", "nothing compared", "broken"]
+Verdict = Literal["passed", "failed", "interrupted", "nothing compared", "not covered", "broken"]
 Number = float | str
 """A number as JSON can hold it: what is not finite is spelled out."""
 
-EXIT_CODES: dict[Verdict, int] = {"passed": 0, "failed": 1, "interrupted": 2, "broken": 3, "nothing compared": 5}
+EXIT_CODES: dict[Verdict, int] = {
+    "passed": 0,
+    "failed": 1,
+    "interrupted": 2,
+    "broken": 3,
+    "nothing compared": 5,
+    "not covered": 5,
+}
 
 
 class Tally(msgspec.Struct):
@@ -102,7 +110,7 @@ class Tally(msgspec.Struct):
         return sum(outcomes.telling for outcomes in self.outcomes.values())
 
 
-class Coverage(msgspec.Struct):
+class Met(msgspec.Struct):
     """How many cases met a condition, and how many arrays were compared in them, in each look."""
 
     cases: int = 0
@@ -199,8 +207,10 @@ class Result(msgspec.Struct, kw_only=True):
     structures: int
     implementations: list[Tally]
     findings: list[Finding]
-    regimes: dict[str, Coverage] = {}
+    regimes: dict[str, Met] = {}
     """How often each regime, and each condition of a case, was met."""
+    coverage: list[Covered] = []
+    """In what something could be told of each implementation."""
     canaries: Canaries | None = None
     """On which planted faults the checks themselves were proved; None where the run says nothing that needs a proof."""
     notes: list[str] = []

@@ -6,6 +6,7 @@ in the run alone, so that a round does the same whatever was run before it, and 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,13 +16,17 @@ from typing import Any
 from gradconform.capabilities import Capabilities, Labels
 from gradconform.conformance.choices import finished, layer_options, loss_options
 from gradconform.conformance.examples import Draw, Example
-from gradconform.layers import Dense, Layer
+from gradconform.layers import Dense, Layer, Softmax
 from gradconform.losses import Loss, SoftmaxCrossEntropy
+from gradconform.network import Network
 
 EACH = 2
 """So many activations are put into a structure, in place of its own."""
 AS_DRAWN = 7
 """Of so many structures the first keeps the activations that it was drawn with: none of them, often."""
+
+ONE_CLASS = 11
+"""Of so many structures the last may have a softmax over one class, as may those that stay as they were drawn."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +50,12 @@ class Rotation:
             return turned
         rng = Random(example.draws[0].seed)  # noqa: S311 - it chooses among options
         turned = self._with_loss(turned, self.losses[structure % len(self.losses)], rng)
-        if not self.layers or structure % AS_DRAWN == 0:
+        if structure % AS_DRAWN == 0:
             return turned
-        return self._with_layers(turned, self._activations(structure), rng)
+        if self.layers:
+            turned = self._with_layers(turned, self._activations(structure), rng)
+        one_class = structure % ONE_CLASS == ONE_CLASS - 1
+        return turned if one_class else replace(turned, network=_with_classes(turned.network))
 
     def _regime(self, network: int) -> str:
         return self.regimes[network % len(self.regimes)]
@@ -85,7 +93,25 @@ class Rotation:
             else:
                 dense = [index for index, layer in enumerate(layers) if isinstance(layer, Dense)]
                 layers.insert(rng.choice(dense) + 1, rng.choice(options))
-        return replace(example, network=type(network)(network.inputs, tuple(layers), network.loss))
+        return replace(example, network=Network(network.inputs, tuple(layers), network.loss))
+
+
+def _with_classes(network: Network) -> Network:
+    """Return a network in which no softmax is taken over one class: its gradient is 0, and below it nothing is told."""
+    layers: list[Any] = list(network.layers)
+    over = network.loss.labels == "classes"
+    widths = {network.inputs, *(layer.units for layer in layers if isinstance(layer, Dense))}
+    for index in reversed(range(len(layers))):
+        layer = layers[index]
+        over = over or isinstance(layer, Softmax)
+        if isinstance(layer, Dense):
+            if over and layer.units == 1:
+                # as no other width, so that what is transposed shows
+                units = next(width for width in itertools.count(2) if width not in widths)
+                widths.add(units)
+                layers[index] = Dense(units, layer.bias)
+            over = False
+    return Network(network.inputs, tuple(layers), network.loss)
 
 
 def rotation_of(capabilities: Capabilities, seed: int, names: Sequence[str], *, given: bool) -> Rotation:
@@ -94,14 +120,15 @@ def rotation_of(capabilities: Capabilities, seed: int, names: Sequence[str], *, 
     names: the regimes.
     """
     rng = Random(f"{seed}/rotation")  # noqa: S311 - it shuffles
-    regimes = list(names)
+    # a run begins with the simplest numbers, and the simplest network, which has the first loss
+    simplest, *regimes = names
     rng.shuffle(regimes)
+    regimes = [simplest, *regimes]
     if given or capabilities.networks:
         return Rotation(tuple(regimes))
     layers = list(_by_kind(layer_options(capabilities)).values())
     losses = [_by_reduction(options) for options in _by_kind(loss_options(capabilities)).values()]
     rng.shuffle(layers)
-    # the simplest network, with which every run begins, has the first of them
     first, *others = losses
     rng.shuffle(others)
     losses = [first, *others]

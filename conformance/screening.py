@@ -191,7 +191,7 @@ class _Row:
                 gone = ~known & representable & ~np.isfinite(self.actual.astype(np.float64))
             lost = self._counted(gone)[:, asked].sum(axis=1)
         widths = self.widths[asked]
-        telling = vacuous + unknown < widths
+        tells = (vacuous + unknown < widths).tolist()
         names = [(part.check, subject_of(network, Comparison(part.check, part.path))) for part in parts]
 
         @lru_cache
@@ -223,9 +223,10 @@ class _Row:
                 int(lost[index]),
                 float(worst[index, place]),
                 parts[place].path,
-                told(tuple(telling[index].tolist())),
+                told(tuple(tells[index])),
                 arrays,
                 rows[index],
+                tells[index],
             )
             for index, place in enumerate(at)
         ]

@@ -19,7 +19,7 @@ class Summary:
 
     `checks`, `looks`: how many there were in each. `told`: by check and subject, as `subject_of` names it, those of
     which some element could have told a wrong value from rounding. `arrays`: what was compared, as look, check and
-    path, with error / bound of each in `ratios`.
+    path, with error / bound of each in `ratios`, and in `telling` whether it could have told.
     """
 
     checks: Mapping[str, int] = field(default_factory=dict)
@@ -31,6 +31,7 @@ class Summary:
     told: frozenset[tuple[str, str]] = frozenset()
     arrays: Sequence[tuple[Look, str, str]] = ()
     ratios: Sequence[float] = ()
+    telling: Sequence[bool] = ()
 
     def __add__(self, other: Summary) -> Summary:
         worse = other if other.worst_ratio > self.worst_ratio else self
@@ -44,6 +45,7 @@ class Summary:
             self.told | other.told,
             [*self.arrays, *other.arrays],
             [*self.ratios, *other.ratios],
+            [*self.telling, *other.telling],
         )
 
     @property
@@ -72,6 +74,7 @@ def summary_of(comparisons: Sequence[Comparison], network: Network) -> Summary:
         told=frozenset((entry.check, subject_of(network, entry)) for entry in comparisons if entry.tells),
         arrays=[(entry.look, entry.check, entry.path) for entry in comparisons],
         ratios=[entry.ratio for entry in comparisons],
+        telling=[entry.tells for entry in comparisons],
     )
 
 

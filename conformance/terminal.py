@@ -22,6 +22,7 @@ COLOURS = {
     "FAILED": "bold red",
     "BROKEN": "bold red",
     "NOTHING COMPARED": "bold yellow",
+    "NOT COVERED": "bold yellow",
     "INTERRUPTED": "bold yellow",
 }
 EVERY_SECONDS = 10.0
@@ -83,13 +84,14 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def advance(self, done: int, total: int) -> None:
-        """Show that `done` of `total` are done."""
+    def advance(self, done: int, total: int | None) -> None:
+        """Show that `done` of `total` are done; None: of as many as there is time for."""
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total)
         elif time.monotonic() - self._said > EVERY_SECONDS:
             self._said = time.monotonic()
-            self.tell(f"{done:,} of {total:,} {self._what}")
+            of = "" if total is None else f"of {total:,} "
+            self.tell(f"{done:,} {of}{self._what}")
 
     def found(self, finding: Finding) -> None:
         """Show a finding as soon as it is small: on a terminal all of it, while the run goes on; else a line."""

@@ -59,6 +59,7 @@ def check_training(plan: Plan, training: Training) -> Result:
     network, batch = training.network, training.batch
     start = initial_parameters(network, plan.seed)
     record = Record(plan)
+    record.unit = "steps"
     costs: list[float] = []
     diverged: list[str] = []
     dtypes = {dtype for implementation in plan.implementations for dtype in plan.dtypes_of(implementation)}

@@ -10,11 +10,13 @@ import pytest
 import gradconform as gc
 from gradconform import Gradients
 from gradconform.conformance.compare import Outcomes
+from gradconform.conformance.coverage import Covered
 from gradconform.conformance.engine import run
 from gradconform.conformance.faults import FAULTS
 from gradconform.conformance.implementations import Implementation, reference
 from gradconform.conformance.message import (
     columns,
+    coverage_table,
     coverage_text,
     finding_text,
     result_text,
@@ -22,8 +24,7 @@ from gradconform.conformance.message import (
     verdict_text,
 )
 from gradconform.conformance.plan import Plan, network_strategy
-from gradconform.conformance.regimes import REGIMES
-from gradconform.conformance.results import Coverage, Finding, Result, Tally
+from gradconform.conformance.results import Finding, Result, Tally
 from gradconform.conformance.sharpness import Sharpness
 from gradconform.network import Network
 from gradconform.reference.backpropagation import gradients
@@ -65,7 +66,7 @@ def test_a_complete_message(failed, wide):
     text = re.sub(r"\d+\.\d s$", "# s", text)
     text = re.sub(r"\b(pass|fail|vacuous) [\d,]+", r"\1 #", text)
     text = re.sub(r"  sharpness .*(\n {23}.*)+", "  sharpness  #", text)
-    text = re.sub(r"(?m)^regimes  .*(\n  .*)*", "regimes  #", text)
+    text = re.sub(r"(?m)^covered  .*(\n  .*)*", "covered  #", text)
     text = re.sub(r"in each of \d+ failing", "in each of # failing", text)
     text = re.sub(r" +$", "", re.sub(r"(?<=\S) {2,}(?=\S)", "  ", text), flags=re.MULTILINE)
     assert text.splitlines() == [
@@ -95,7 +96,7 @@ def test_a_complete_message(failed, wide):
         "  step by step  pass #  fail #  vacuous #",
         "  worst error/bound  # at 2.bias of 3 -> Dense(2) -> Tanh -> Dense(4), MeanSquaredError",
         "  sharpness  #",
-        "regimes  #",
+        "covered  #",
         "FAILED  1 finding: 20 networks, 576 comparisons, seed 1, # s",
     ]
 
@@ -327,20 +328,57 @@ def test_what_is_mostly_vacuous_says_so():
     assert tally.vacuity is None
 
 
-def test_the_regimes_that_were_met_are_told_with_the_looks(wide):
-    both, one = Coverage(3, {"global": 30, "local": 24}), Coverage(2, {"global": 9})
-    every = dict.fromkeys(REGIMES, both)
-    assert coverage_text(every) == (
-        f"{len(REGIMES)} of {len(REGIMES)} met, from the inputs and step by step; the rarest, integers, in 3"
+def covered(name="mine", layers=(3, 2), pairs=(1, 0), **more):
+    names, regimes = ("Dense", "Tanh"), ("tiny", "large")
+    return Covered(
+        implementation=name,
+        values={
+            "regime": dict.fromkeys(regimes, 4),
+            "layer": dict(zip(names, layers, strict=True)),
+            "loss": {"Huber": 4},
+        },
+        pairs={"layer x regime": {layer: dict(zip(regimes, pairs, strict=True)) for layer in names}},
+        **more,
     )
-    assert ", from the inputs; the rarest, tiny, in 2" in coverage_text({**every, "tiny": one})
-    missed = coverage_text({name: both for name in REGIMES if name not in {"tiny", "large"}})
-    assert missed.endswith("; not met: large, tiny")
-    few = coverage_text({"tiny": one, "one sample": both})
-    assert few == f"1 of {len(REGIMES)} met, from the inputs; the rarest, tiny, in 2; {len(REGIMES) - 1} not met"
-    # a condition is no regime
-    assert "one sample" not in few
-    assert coverage_text({"one sample": both}) == ""
+
+
+def test_what_was_met_is_told_in_a_line():
+    assert coverage_text([covered()]) == "2 of 2 regimes, 2 of 2 layers; 2 of 4 pairs"
+    assert coverage_text([covered(pairs=(1, 1))]) == "2 of 2 regimes, 2 of 2 layers; 4 of 4 pairs"
+    assert coverage_text([covered(layers=(3, 0))]).endswith("1 of 2 layers; 2 of 4 pairs; not met: layer Tanh")
+    assert coverage_text([]) == ""
+
+
+def test_what_one_implementation_alone_did_not_meet_is_told_with_its_name():
+    text = coverage_text([covered(), covered("other", layers=(3, 0), pairs=(0, 1))])
+    assert text == "2 of 2 regimes, 1 of 2 layers; 0 of 4 pairs; not met: layer Tanh by other"
+
+
+def test_much_that_was_not_met_is_counted():
+    none = covered()
+    none.values["regime"] = dict.fromkeys("abcdef", 0)
+    assert coverage_text([none]).startswith("0 of 6 regimes, 2 of 2 layers; ")
+    assert coverage_text([none]).endswith("; 6 not met")
+
+
+def test_the_whole_table(width):
+    lines = coverage_table([covered(), covered("other"), covered("third", layers=(12345, 0))]).splitlines()
+    text = " ".join(" ".join(lines).split())
+    assert text.startswith("coverage of mine and other: cases in which a wrong value could have been told from")
+    assert text.count("coverage of ") == 2
+    assert "coverage of third:" in text
+    assert "regimes tiny 4, large 4 layers Dense 12,345, Tanh 0 losses Huber 4" in text
+    assert "Dense 1 of 2 regimes, not large" in text
+    assert all(len(line) <= width for line in lines)
+
+
+def test_what_is_mostly_not_met_is_not_listed():
+    assert "Dense                0 of 2 regimes\n" in coverage_table([covered(pairs=(0, 0))])
+
+
+def test_the_table_is_shown_where_it_is_asked_for(failed):
+    assert "coverage of bias-mean" in result_text(failed, coverage=True)
+    assert "coverage of bias-mean" not in result_text(failed)
 
 
 def test_a_tally_of_nothing_is_short(wide):

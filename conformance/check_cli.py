@@ -1,0 +1,253 @@
+"""The command `gradconform check`."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from gradconform.conformance.profiles import PROFILES
+from gradconform.conformance.program_words import PROGRAM, WithProgram
+from gradconform.conformance.supervisor import tell
+from gradconform.conformance.target_words import (
+    MAX_MEMORY,
+    NETWORK_HELP,
+    TIMEOUT,
+    Limits,
+    implementations_of,
+    network_of,
+)
+from gradconform.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from gradconform.conformance.plan import Plan
+    from gradconform.conformance.results import Result
+    from gradconform.conformance.training import Training
+
+STEPS = 50
+ROWS = 256
+
+
+@click.command(cls=WithProgram)
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@click.option("--network", metavar="NOTATION|FILE", help=NETWORK_HELP)
+@click.option(
+    "--data",
+    metavar="FILE",
+    help="Real samples, .csv (last column: the target) or .npz (inputs, targets): the network, or one that suits the "
+    "data, is trained by the reference's gradient descent, and gradients are compared at every step.",
+)
+@click.option(
+    "--profile",
+    type=click.Choice(list(PROFILES)),
+    default="default",
+    show_default=True,
+    help=f"{'; '.join(f'{name}: {profile.summary}' for name, profile in PROFILES.items())}. The three options below "
+    "go before what it says.",
+)
+@click.option("--max-examples", type=click.IntRange(1), help="How many networks, with parameters and batches.")
+@click.option("--seed", type=click.IntRange(0), help="What is drawn; random if not given, and always told.")
+@click.option(
+    "--max-time",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="So long after the command's start nothing more is drawn; what was found by then is still made small. "
+    "Default: as the profile says, or as long as it takes.",
+)
+@click.option(
+    "--dtype",
+    "dtypes",
+    multiple=True,
+    metavar="DTYPE",
+    help="float64, float32, bfloat16 or float16; may be repeated. Default: what each target declares.",
+)
+@click.option("--only", multiple=True, metavar="CHECK", help="Only this check; may be repeated.")
+@click.option("--exclude", multiple=True, metavar="CHECK", help="Not this check; may be repeated.")
+@click.option(
+    "--affine",
+    is_flag=True,
+    help="Tighter bounds from the inputs on, many times as costly: for large networks that show gradients alone.",
+)
+@click.option(
+    "--steps", type=click.IntRange(1), default=STEPS, show_default=True, help="With --data: steps of training."
+)
+@click.option("--learning-rate", type=float, default=0.1, show_default=True, help="With --data: the size of a step.")
+@click.option("--raw", is_flag=True, help="With --data: do not standardise the input columns.")
+@click.option(
+    "--rows", type=click.IntRange(1), default=ROWS, show_default=True, help="With --data: at most so many samples."
+)
+@click.option(
+    "--isolate", is_flag=True, help="Run each TARGET in a process of its own: whatever it does, the run goes on."
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=TIMEOUT,
+    show_default=True,
+    metavar="SECONDS",
+    help="What one call of a TARGET may take.",
+)
+@click.option(
+    "--max-memory",
+    type=click.IntRange(1),
+    default=MAX_MEMORY,
+    show_default=True,
+    metavar="MIB",
+    help="What one call of a TARGET may allocate, where the system has such a limit.",
+)
+@click.option(
+    "--cases",
+    type=click.Path(file_okay=False),
+    default=".gradconform/cases",
+    show_default=True,
+    help="The folder into which each failure is written, for replay and show.",
+)
+@click.option("--no-cases", is_flag=True, help="Write no case files.")
+@click.option(
+    "--pins",
+    type=click.Path(file_okay=False),
+    default="gradconform-cases",
+    show_default=True,
+    help="The folder of pinned cases: those of the TARGETs are replayed first.",
+)
+@click.option(
+    "--coverage", is_flag=True, help="Show the whole table of which layers, losses and regimes were met together."
+)
+@click.option(
+    "--shard",
+    metavar="K/M",
+    help="Only the K-th of M parts of the run, for other machines to run the rest: with the same --seed, and --json "
+    "for gradconform report merge.",
+)
+@click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the machine-readable result here.")
+@click.pass_context
+def check(
+    ctx: click.Context,
+    targets: tuple[str, ...],
+    network: str | None,
+    data: str | None,
+    max_examples: int | None,
+    profile: str,
+    seed: int | None,
+    dtypes: tuple[str, ...],
+    only: tuple[str, ...],
+    exclude: tuple[str, ...],
+    affine: bool,
+    steps: int,
+    learning_rate: float,
+    raw: bool,
+    rows: int,
+    isolate: bool,
+    timeout: float,
+    max_time: float | None,
+    max_memory: int,
+    cases: str,
+    no_cases: bool,
+    pins: str,
+    coverage: bool,
+    shard: str | None,
+    json_file: str | None,
+) -> None:
+    """Check TARGETs against the reference: every gradient, by how much rounding can explain.
+
+    A TARGET is reference, torch, jax, FILE.py:FUNCTION or MODULE:FUNCTION, where the function is
+    gradients(network, parameters, batch) and returns {path: array}; a class or an object with such a method, or with
+    forward and backward; or, after --, a program of any language that speaks gradconform's protocol. Without one, NumPy
+    and every installed framework are checked.
+    """
+    started = time.monotonic()
+    from gradconform.conformance import plan as plans
+    from gradconform.conformance.message import result_text
+    from gradconform.conformance.shards import part_of, require_shardable
+    from gradconform.conformance.terminal import say, write
+    from gradconform.conformance.training import read_training
+    from gradconform.notation import parse
+    from gradconform.templates import with_free_widths
+
+    if json_file is not None and not Path(json_file).absolute().parent.is_dir():
+        raise InvalidInput(f"{json_file}: no such folder")
+    if not 0 < learning_rate < math.inf:
+        raise InvalidInput(f"--learning-rate must be a number above 0, got {learning_rate:g}")
+    chosen = PROFILES[profile]
+    max_time = chosen.max_time if max_time is None else max_time
+    if shard is not None:
+        require_shardable(shard, data=data, max_time=max_time, seeded=seed is not None or chosen.seed is not None)
+    if seed is None:
+        seed = chosen.seed if chosen.seed is not None else int.from_bytes(os.urandom(4), "big")
+        if chosen.networks is None:
+            # so long a run may be ended by something else, which leaves nothing but this
+            click.echo(f"gradconform: seed {seed}", err=True)
+    narrowed = network is not None or data is not None or bool(only or exclude)
+    chosen_network = None if network is None else network_of(network, parse if data is not None else with_free_widths)
+    tell(str(seed))
+    limits = Limits(timeout, max_memory << 20)
+    checks = plans.choose_checks(only, exclude)
+    chosen_dtypes = plans.choose_dtypes(dtypes) if dtypes else None
+    training = None if data is None else read_training(data, chosen_network, learning_rate, raw, rows, seed)
+    plan = plans.Plan(
+        implementations_of(targets, program=ctx.meta.get(PROGRAM, ()), limits=limits, isolate=isolate),
+        max_examples=steps if training is not None else (max_examples or chosen.networks or plans.UNLIMITED),
+        seed=seed,
+        networks=plans.network_strategy(chosen_network),
+        dtypes=chosen_dtypes,
+        checks=checks,
+        affine=affine,
+        timeout=limits.timeout,
+        max_memory=limits.memory,
+        max_time=max_time,
+        started=started,
+        draws=chosen.draws,
+        required=chosen.promises(max_examples=max_examples, max_time=max_time, narrowed=narrowed),
+        command=_again(seed),
+    )
+    kept = Kept(None if no_cases else cases, pins, ctx.meta.get(PROGRAM, ()))
+    part = None if shard is None else part_of(plan, shard, kept.program)
+    result = _run(plan, training, kept if part is None or part.rounds[0] == 0 else kept._replace(pins=None))
+    result.part = part
+    say(result_text(result, coverage=coverage))
+    if json_file is not None:
+        write(json_file, result.to_json())
+    sys.exit(result.exit_code)
+
+
+def _again(seed: int) -> str:
+    """Return the command that does the same again."""
+    words = iter(sys.argv[1:])
+    kept = []
+    for word in words:
+        if word == "--seed":
+            next(words, None)
+        elif not word.startswith("--seed="):
+            kept.append(word)
+    return shlex.join(["gradconform", *kept, "--seed", str(seed)])
+
+
+class Kept(NamedTuple):
+    """The folder of cases, if they are written, that of pins, and the program among what is checked."""
+
+    cases: str | None
+    pins: str | None
+    program: Sequence[str]
+
+
+def _run(plan: Plan, training: Training | None, kept: Kept) -> Result:
+    """Run a plan with its progress on stderr."""
+    from gradconform.conformance.canaries import proved
+    from gradconform.conformance.engine import run
+    from gradconform.conformance.keeping import run_kept
+    from gradconform.conformance.terminal import Progress
+    from gradconform.conformance.training import check_training
+
+    with Progress() as progress:
+        plan.progress, plan.notify, plan.found = progress.advance, progress.tell, progress.found
+        chosen = run if training is None else partial(check_training, training=training)
+        result = run_kept(plan, chosen, cases=kept.cases, pins=kept.pins, program=kept.program)
+    return proved(result, plan.checks)

@@ -1,0 +1,269 @@
+"""What a run met: regimes, layers, losses, reductions, dtypes and pairs of them, each where something could be told.
+
+A case counts where a comparison could have told a wrong value from rounding. A layer has been met where such a gradient
+came back through it: in the look from the inputs all layers behind the place of a gradient, step by step that one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Literal, get_args
+
+import msgspec
+
+from gradconform.conformance.compare import Look
+from gradconform.conformance.regimes import REGIMES
+from gradconform.conformance.rotation import Rotation
+from gradconform.conformance.summary import Summary
+from gradconform.layers import Dense
+from gradconform.network import Network
+from gradconform.notation import LAYERS, LOSSES
+
+Axis = Literal["regime", "layer", "loss", "reduction", "dtype"]
+AXES: tuple[Axis, ...] = get_args(Axis)
+PLURALS: dict[Axis, str] = {
+    "regime": "regimes",
+    "layer": "layers",
+    "loss": "losses",
+    "reduction": "reductions",
+    "dtype": "dtypes",
+}
+PAIRS: tuple[tuple[Axis, Axis], ...] = (
+    ("layer", "regime"),
+    ("layer", "loss"),
+    ("layer", "dtype"),
+    ("loss", "regime"),
+    ("loss", "reduction"),
+    ("loss", "dtype"),
+)
+"""The pairs that are counted: bugs hide in what a layer or a loss does under one condition."""
+FEW = 5
+"""More than this are counted and not named."""
+Values = dict[Axis, tuple[str, ...]]
+Cell = tuple[str, ...]
+"""An axis and a value on it, or two of each."""
+
+
+class Covered(msgspec.Struct, kw_only=True):
+    """In how many cases of one implementation something could be told: by axis and value, and by pair.
+
+    0: it is declared, or was given, and was never met so. What the implementation refused in every case is left out.
+    """
+
+    implementation: str
+    values: dict[str, dict[str, int]]
+    pairs: dict[str, dict[str, dict[str, int]]]
+    """By the pair, as in `layer x regime`, the first value and the second one."""
+    missing: list[str] = []
+    """What the run had to meet and did not, as in `regime tiny`."""
+
+    def __add__(self, other: Covered) -> Covered:
+        """Return what was met in either of two parts of a run."""
+        values = {
+            axis: _added(self.values.get(axis, {}), other.values.get(axis, {}))
+            for axis in dict.fromkeys((*self.values, *other.values))
+        }
+        pairs: dict[str, dict[str, dict[str, int]]] = {}
+        for pair in dict.fromkeys((*self.pairs, *other.pairs)):
+            mine, its = self.pairs.get(pair, {}), other.pairs.get(pair, {})
+            pairs[pair] = {row: _added(mine.get(row, {}), its.get(row, {})) for row in dict.fromkeys((*mine, *its))}
+        lacking = dict.fromkeys((*self.missing, *other.missing))
+        places = {text: text.partition(" ") for text in lacking}
+        missing = [text for text, (axis, _, value) in places.items() if not values.get(axis, {}).get(value)]
+        return Covered(implementation=self.implementation, values=values, pairs=pairs, missing=missing)
+
+    @property
+    def cells(self) -> dict[Cell, int]:
+        """All values and pairs, flat: (axis, value) and (axis, value, axis, value)."""
+        flat: dict[Cell, int] = {
+            (axis, value): cases for axis, values in self.values.items() for value, cases in values.items()
+        }
+        for pair, rows in self.pairs.items():
+            one, other = pair.split(" x ")
+            flat |= {(one, first, other, second): cases for first, row in rows.items() for second, cases in row.items()}
+        return flat
+
+
+def _added(mine: Mapping[str, int], its: Mapping[str, int]) -> dict[str, int]:
+    return {name: mine.get(name, 0) + its.get(name, 0) for name in dict.fromkeys((*mine, *its))}
+
+
+def uncovered(coverage: Iterable[Covered]) -> list[str]:
+    """Return what was to be met and was not, and what to do."""
+    return [f"{text}; raise --max-examples or --max-time" for text in missing_texts(coverage)]
+
+
+def missing_texts(coverage: Iterable[Covered]) -> list[str]:
+    """Return what was to be met and was not, a sentence for all implementations that lack the same."""
+    lacking: dict[tuple[str, ...], list[str]] = {}
+    for entry in coverage:
+        if entry.missing:
+            lacking.setdefault(tuple(entry.missing), []).append(entry.implementation)
+    texts = []
+    for missing, names in lacking.items():
+        counts = Counter(text.partition(" ")[0] for text in missing)
+        counted = [f"{counts[axis]} {PLURALS[axis] if counts[axis] > 1 else axis}" for axis in AXES if counts[axis]]
+        what = ", ".join(missing if len(missing) <= FEW else counted)
+        texts.append(f"{', '.join(names)}: nothing could be told of {what}")
+    return texts
+
+
+class Coverage:
+    """Counts what the cases of one implementation met."""
+
+    def __init__(self) -> None:
+        self._told: Counter[Cell] = Counter()
+        self._asked: set[Cell] = set()
+        self._refused: set[Cell] = set()
+        self._supported: set[Cell] = set()
+        self._shows_steps = False
+
+    def count(self, network: Network, regime: str, dtype: str, summary: Summary) -> None:
+        """Add a case that was compared; `regime` is empty where its numbers were not drawn from one."""
+        kinds, loss, reduction = _words(network)
+        self._supported.update(_cells(kinds, loss, reduction, regime, dtype))
+        self._shows_steps = self._shows_steps or "local" in summary.looks
+        layers, tells, loss_told = told(network, tuple(itertools.compress(summary.arrays, summary.telling)))
+        if tells:
+            named = tuple(sorted({kinds[index] for index in layers}))
+            self._told.update(_cells(named, loss if loss_told else "", reduction, regime, dtype))
+
+    def refuse(self, network: Network, regime: str, dtype: str) -> None:
+        """Add a case that the implementation does not support."""
+        self._refused.update(_cells(*_words(network), regime, dtype))
+
+    def covered(self, name: str, rotation: Rotation, dtypes: Sequence[str], required: Iterable[Axis]) -> Covered:
+        """Return what was met of what is drawn, and what of it is missing where it is `required`.
+
+        What was refused in every case that asked for it is nobody's to meet.
+        """
+        asked = self._supported | self._refused
+        drawn, pairs = _declared(rotation, asked, dtypes)
+        given_up = self._refused - self._supported
+        owed = {(axis, value) for axis in required for value in drawn[axis] if self._owes(axis, value)}
+        return Covered(
+            implementation=name,
+            values={
+                axis: {value: self._told[axis, value] for value in drawn[axis] if (axis, value) not in given_up}
+                for axis in AXES
+                if drawn[axis]
+            },
+            pairs={
+                f"{one} x {other}": _rows(
+                    [cell for cell in pairs[one, other] if given_up.isdisjoint({cell, cell[:2], cell[2:]})], self._told
+                )
+                for one, other in PAIRS
+                if pairs[one, other]
+            },
+            missing=[f"{axis} {value}" for axis in AXES for value in drawn[axis] if (axis, value) in owed],
+        )
+
+    def _owes(self, axis: Axis, value: str) -> bool:
+        """Return whether a value that was to be met was not.
+
+        Of what an implementation refuses now and then nothing is promised. One that shows gradients alone may have no
+        network in which an extreme regime could be told: it has to have been compared there.
+        """
+        cell = (axis, value)
+        if self._told[cell] or cell in self._refused:
+            return False
+        return self._shows_steps or axis != "regime" or cell not in self._supported
+
+
+@lru_cache(maxsize=4096)
+def told(network: Network, telling: tuple[tuple[Look, str, str], ...]) -> tuple[set[int], bool, bool]:
+    """Return through which layers a gradient came back that could tell, whether anything could, and of the loss.
+
+    telling: the arrays, by look, check and path, of which an element could have told a wrong value from rounding.
+    """
+    end = len(network.layers)
+    first, steps, loss = end, set[int](), False
+    for look, _, path in telling:
+        place = _place(path)
+        if place is None:
+            loss = loss or path == "loss"
+        elif place == OUTPUT_DELTA:
+            loss = True
+        elif look == "local":
+            steps.add(place)
+        else:
+            first, loss = min(first, place), True
+    return {*range(first, end), *(step for step in steps if step < end)}, bool(telling), loss
+
+
+OUTPUT_DELTA = -1
+"""The place of the loss, behind all layers."""
+
+
+@lru_cache(maxsize=1024)
+def _place(path: str) -> int | None:
+    """Return the first layer through which a gradient has come back; None for what is no gradient."""
+    if path == "input":
+        return 0
+    if path == "output delta":
+        return OUTPUT_DELTA
+    if path.startswith("delta ") and path[6:].isdecimal():
+        return int(path[6:]) + 1
+    number, dot, _ = path.partition(".")
+    return int(number) if dot and number.isdecimal() else None
+
+
+@lru_cache(maxsize=1024)
+def _words(network: Network) -> tuple[tuple[str, ...], str, str]:
+    """Return the names of the layers in their order, of the loss and of its reduction."""
+    return tuple(type(layer).__name__ for layer in network.layers), type(network.loss).__name__, network.loss.reduction
+
+
+@lru_cache(maxsize=4096)
+def _cells(layers: tuple[str, ...], loss: str, reduction: str, regime: str, dtype: str) -> tuple[Cell, ...]:
+    """Return all that a case counts in; an empty word counts in nothing."""
+    values: dict[Axis, list[str]] = {
+        "regime": [regime],
+        "layer": list(dict.fromkeys(layers)),
+        "loss": [loss],
+        "reduction": [reduction],
+        "dtype": [dtype],
+    }
+    values = {axis: [word for word in words if word] for axis, words in values.items()}
+    single = [(axis, word) for axis in AXES for word in values[axis]]
+    double = [(one, first, other, second) for one, other in PAIRS for first in values[one] for second in values[other]]
+    return (*single, *double)
+
+
+def _declared(
+    rotation: Rotation, asked: set[Cell], dtypes: Sequence[str]
+) -> tuple[Values, dict[tuple[Axis, Axis], list[Cell]]]:
+    """Return the values and pairs that are drawn: those of the rotation, or of the networks that were given."""
+    regimes = tuple(REGIMES) if any(cell[0] == "regime" for cell in asked) else ()
+    losses = [options[0] for options in rotation.losses]
+    drawn: Values = {"regime": regimes, "layer": (), "loss": (), "reduction": (), "dtype": tuple(dtypes)}
+    possible: set[Cell] | None = None
+    if losses:
+        kinds = {Dense.__name__, *(type(options[0]).__name__ for options in rotation.layers)}
+        drawn["layer"] = tuple(name for name in LAYERS if name in kinds)
+        drawn["loss"] = tuple(name for name in LOSSES if name in {type(loss).__name__ for loss in losses})
+        drawn["reduction"] = tuple(dict.fromkeys(loss.reduction for loss in losses))
+        possible = {("loss", type(loss).__name__, "reduction", loss.reduction) for loss in losses}
+    else:
+        drawn["layer"] = tuple(name for name in LAYERS if ("layer", name) in asked)
+        drawn["loss"] = tuple(name for name in LOSSES if ("loss", name) in asked)
+        drawn["reduction"] = tuple(sorted({cell[1] for cell in asked if cell[0] == "reduction"}))
+    pairs: dict[tuple[Axis, Axis], list[Cell]] = {
+        (one, other): [(one, first, other, second) for first in drawn[one] for second in drawn[other]]
+        for one, other in PAIRS
+    }
+    together: set[tuple[Axis, Axis]] = {("loss", "reduction")} if losses else {("loss", "reduction"), ("layer", "loss")}
+    for pair in together:
+        # not every one of them is drawn with every other
+        pairs[pair] = [cell for cell in pairs[pair] if cell in (possible if possible is not None else asked)]
+    return drawn, pairs
+
+
+def _rows(cells: Sequence[Cell], counts: Mapping[Cell, int]) -> dict[str, dict[str, int]]:
+    rows: dict[str, dict[str, int]] = {}
+    for cell in cells:
+        rows.setdefault(cell[1], {})[cell[3]] = counts[cell]
+    return rows

@@ -1,0 +1,62 @@
+"""Profiles: how much a run draws, from which seed, for how long, and what it has to have met.
+
+The same names are profiles of `gradconform check` and of the pytest suite. Nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gradconform.conformance.coverage import Axis
+
+CI_SEED = 1
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a run does where no option says otherwise.
+
+    `networks`: None: as many as there is time for. `seed`: None: another one each time. `max_time`: seconds from the
+    start of the command until nothing more is drawn. `required`: every value of these that is drawn has to be met.
+    `draws`: cases of each structure; None: as suits the run. `structures`: of each pytest item.
+    """
+
+    networks: int | None
+    structures: int
+    summary: str
+    seed: int | None = None
+    max_time: float | None = None
+    required: tuple[Axis, ...] = ("regime", "layer", "loss", "reduction", "dtype")
+    draws: int | None = None
+
+    def promises(self, *, max_examples: int | None, max_time: float | None, narrowed: bool) -> tuple[Axis, ...]:
+        """Return what a run has to meet: nothing where the user asked for less than the profile does.
+
+        `narrowed`: only some networks or checks are asked for, or real data.
+        """
+        fewer = max_examples is not None and (self.networks is None or max_examples < self.networks)
+        shorter = max_time is not None and (self.max_time is None or max_time < self.max_time)
+        return () if narrowed or fewer or shorter else self.required
+
+
+PROFILES = {
+    "smoke": Profile(
+        # six structures, one for each loss, and more cases than regimes: seconds, with both frameworks
+        networks=24,
+        structures=3,
+        summary="24 networks, at most 20 s",
+        max_time=20.0,
+        draws=4,
+    ),
+    "default": Profile(networks=100, structures=10, summary="100 networks"),
+    "ci": Profile(networks=300, structures=20, summary="300 networks, a fixed seed", seed=CI_SEED),
+    "nightly": Profile(
+        networks=None,
+        structures=100,
+        summary="as many networks as 30 minutes have, of many structures",
+        max_time=1800.0,
+        draws=8,
+    ),
+}

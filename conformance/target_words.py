@@ -1,0 +1,76 @@
+"""What the words of a command mean: which implementations its targets are, and which network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from gradconform.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from gradconform.conformance.implementations import Implementation
+
+TIMEOUT = 20.0
+"""Seconds that one call may take: `gradconform.conformance.plan` says the same, and is not imported for `--help`."""
+MAX_MEMORY = 8192
+"""MiB that one call may allocate."""
+
+NETWORK_HELP = (
+    'One network instead of all kinds: notation, as in "4 -> Dense(8) -> Tanh -> Dense(3), SoftmaxCrossEntropy", '
+    "or a file with it or its JSON."
+)
+
+
+class Limits(NamedTuple):
+    """What one call may take: seconds and bytes."""
+
+    timeout: float = TIMEOUT
+    memory: int = MAX_MEMORY << 20
+
+
+LIMITS = Limits()
+
+
+def implementations_of(
+    targets: Sequence[str],
+    *,
+    missing_is_fine: bool = False,
+    program: Sequence[str] = (),
+    limits: Limits = LIMITS,
+    isolate: bool = False,
+) -> list[Implementation]:
+    """Return what is named, or everything installed; what is missing is told on stderr."""
+    from gradconform.conformance import implementations
+
+    if targets or program:
+        named = list(dict.fromkeys(targets))
+        chosen = [implementations.isolated(n, *limits) if isolate else implementations.resolve(n) for n in named]
+        return chosen + ([implementations.of_command(program, *limits)] if program else [])
+    missing = [name for name in implementations.adapter_names() if not implementations.is_installed(name)]
+    for name in missing:
+        click.echo(
+            f"gradconform: {name} is not installed and not compared: pip install 'gradconform[{name}]'", err=True
+        )
+    return implementations.installed() if missing_is_fine else implementations.everything()
+
+
+def network_of(text: str, parse: Callable[[str], Any]) -> Any:
+    """Return the network that is written, or stands in a file; raises `InvalidInput` that names the file."""
+    from gradconform.network import Network
+
+    path = Path(text)
+    if "->" in text or not (path.suffix or path.exists()):
+        return parse(text)
+    try:
+        content = path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        raise InvalidInput(f"{text}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{text}: cannot be read: {error}") from None
+    try:
+        return Network.from_json(content) if content.startswith("{") else parse(content)
+    except InvalidInput as error:
+        raise InvalidInput(f"{text}: {error}") from None
