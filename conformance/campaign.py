@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from typing import Protocol
 
-from gradconform.conformance.campaign_work import Done, Unit, result_of, work
+from gradconform.conformance.campaign_work import Described, Done, Unit, result_of, work
 from gradconform.conformance.job import Job
 from gradconform.conformance.merging import merged, verdict_of
 from gradconform.conformance.results import Result
@@ -42,7 +42,7 @@ class Crew(Protocol):
     def submit(self, function: Callable[..., Done], job: Job, unit: Unit) -> Future[Done]:
         """Hand over a unit. Raises `CrewGone` where nobody is there any more."""
 
-    def describe(self, job: Job) -> Future[object]:
+    def describe(self, job: Job) -> Future[Described]:
         """Ask one worker who is checked."""
 
     def deadly(self, error: BaseException) -> bool:

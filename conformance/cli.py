@@ -24,6 +24,8 @@ import gradconform
 from gradconform.conformance import compilation_cache
 from gradconform.conformance.comparing_cli import compare
 from gradconform.conformance.faults_cli import faults
+from gradconform.conformance.fuzz_cli import fuzz
+from gradconform.conformance.network_option import NETWORK_HELP, network_of
 from gradconform.conformance.operation_cli import layer
 from gradconform.conformance.program_words import PROGRAM, WithProgram
 from gradconform.conformance.protocol_cli import protocol
@@ -35,9 +37,6 @@ from gradconform.conformance.supervisor import supervised, tell
 from gradconform.errors import GradconformError, InvalidInput, NotInstalled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
     from gradconform.conformance.implementations import Implementation
     from gradconform.conformance.plan import Plan
     from gradconform.conformance.results import Result
@@ -55,11 +54,6 @@ MAX_MEMORY = 8192
 """MiB that one call may allocate."""
 ROWS = 256
 
-NETWORK_HELP = (
-    'One network instead of all kinds: notation, as in "4 -> Dense(8) -> Tanh -> Dense(3), SoftmaxCrossEntropy", '
-    "or a file with it or its JSON."
-)
-
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(gradconform.__version__, prog_name="gradconform")
@@ -71,6 +65,7 @@ def cli() -> None:
     gradconform check my_mlp.py:gradients        your own implementation
     gradconform check -- ./my_backprop           one in another language
     gradconform check --data iris.csv            on real data, at every step of training
+    gradconform fuzz                             as long as you like, where it is most worth looking
     gradconform replay 5412b217                  a case that failed, judged again
     gradconform show 5412b217 --as numpy         the same as a script without gradconform
     gradconform trace                            the textbook's quantities, side by side
@@ -215,7 +210,7 @@ def check(
         require_shardable(shard, data=data, max_time=max_time, seeded=seed is not None or profile == "ci")
     if seed is None:
         seed = CI_SEED if profile == "ci" else int.from_bytes(os.urandom(4), "big")
-    chosen_network = None if network is None else _network(network, parse if data is not None else with_free_widths)
+    chosen_network = None if network is None else network_of(network, parse if data is not None else with_free_widths)
     tell(str(seed))
     limits = Limits(timeout, max_memory << 20)
     checks = plans.choose_checks(only, exclude)
@@ -263,7 +258,7 @@ def trace(targets: tuple[str, ...], network: str | None, seed: int, rows: int, d
     from gradconform.conformance.terminal import say
     from gradconform.notation import parse
 
-    chosen = tracing.NETWORK if network is None else _network(network, parse)
+    chosen = tracing.NETWORK if network is None else network_of(network, parse)
     choose_dtypes([dtype])
     say(tracing.trace_text(chosen, _implementations(targets, missing_is_fine=True), seed, rows, dtype))
 
@@ -285,6 +280,7 @@ cli.add_command(faults)
 cli.add_command(replay)
 cli.add_command(show)
 cli.add_command(report)
+cli.add_command(fuzz)
 
 
 def program() -> None:
@@ -374,24 +370,6 @@ def _implementations(
             f"gradconform: {name} is not installed and not compared: pip install 'gradconform[{name}]'", err=True
         )
     return implementations.installed() if missing_is_fine else implementations.everything()
-
-
-def _network(text: str, parse: Callable[[str], Any]) -> Any:
-    from gradconform.network import Network
-
-    path = Path(text)
-    if "->" in text or not (path.suffix or path.exists()):
-        return parse(text)
-    try:
-        content = path.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        raise InvalidInput(f"{text}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{text}: cannot be read: {error}") from None
-    try:
-        return Network.from_json(content) if content.startswith("{") else parse(content)
-    except InvalidInput as error:
-        raise InvalidInput(f"{text}: {error}") from None
 
 
 class Kept(NamedTuple):
