@@ -76,7 +76,7 @@ class Fuzzing:
         self._drawn += entry.unit.networks
         self._before = max(self._before, entry.at)
         if entry.lost:
-            self.total.give_up(entry.unit, entry.lost)
+            self.total.give_up(entry.unit, entry.lost, entry.bad)
             return
         result = entry.read()
         for finding in result.findings:
@@ -174,10 +174,10 @@ class Fuzzing:
             return
         finding.file = str(place)
 
-    def _lost(self, unit: Unit, why: str) -> None:
+    def _lost(self, unit: Unit, why: str, bad: bool) -> None:
         self._running.pop(unit.number, None)
-        self.log.give_up(unit, why, self._elapsed)
-        self.total.give_up(unit, why)
+        self.log.give_up(unit, why, bad, self._elapsed)
+        self.total.give_up(unit, why, bad)
         self.screen.tell(f"round {unit.number} is given up: {why}")
 
     def _tick(self) -> None:

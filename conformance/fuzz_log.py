@@ -35,7 +35,8 @@ class Begun(msgspec.Struct, kw_only=True):
 
 
 class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A line of the log. `lost`: why the unit was given up; `at`: seconds of the campaign until then.
+    """A line of the log. `lost`: why the unit was given up, `bad`: with more than time to blame; `at`: seconds of the
+    campaign until then.
 
     `parent`: bytes of memory that the process has that leads the campaign.
     """
@@ -49,6 +50,7 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
     memory: int = 0
     parent: int = 0
     lost: str = ""
+    bad: bool = False
 
     def read(self) -> Result:
         """Return the result of the unit."""
@@ -136,9 +138,9 @@ class Log:
             )
         )
 
-    def give_up(self, unit: Unit, why: str, at: float) -> None:
+    def give_up(self, unit: Unit, why: str, bad: bool, at: float) -> None:
         """Add a unit that is given up: it is not run again."""
-        self._write(Entry(unit=unit, at=round(at, 1), lost=why))
+        self._write(Entry(unit=unit, at=round(at, 1), lost=why, bad=bad))
 
     def _write(self, entry: Entry) -> None:
         self._stream.write(msgspec.json.encode(entry) + b"\n")

@@ -62,7 +62,7 @@ class Picture:
         if not tallies:
             return None
         tally = max(tallies, key=lambda one: one.worst_ratio)
-        return f"worst {tally.worst_ratio:.2g} ({tally.name} {tally.dtype})"
+        return f"worst {tally.worst_ratio:.4g} ({tally.name} {tally.dtype})"
 
     @property
     def findings(self) -> str:
@@ -79,7 +79,7 @@ class Picture:
             table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=1 if name == "where" else None)
         for tally in self.result.implementations if self.result else ():
             where = f"{tally.worst_at} of {tally.worst_network}" if tally.worst_at else ""
-            table.add_row(tally.name, tally.dtype, f"{tally.worst_ratio:.2g}", Text(where))
+            table.add_row(tally.name, tally.dtype, f"{tally.worst_ratio:.4g}", Text(where))
         found = [
             Text(
                 f"FAILED  {finding.implementation}   {finding.sentence}",
