@@ -9,11 +9,13 @@ import tempfile
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+from hypothesis.errors import HypothesisDeprecationWarning
 
 from gradconform.capabilities import Capabilities, combined
 from gradconform.conformance.canaries import proved
@@ -108,7 +110,9 @@ def describe(job: Job) -> Described:
 
 def work(job: Job, unit: Unit) -> Done:
     """Return what becomes of a unit. Whatever is raised inside is in it: what this raises, the worker did."""
-    with ALONE:
+    with ALONE, warnings.catch_warnings():
+        # other threads of a worker draw random numbers while Hypothesis does
+        warnings.filterwarnings("ignore", "Do not use the `random` module", HypothesisDeprecationWarning)
         started = time.monotonic()
         done = Done(unit=unit)
         try:
