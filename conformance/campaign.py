@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from typing import Protocol
 
-from gradconform.conformance.campaign_work import Done, Unit, result_of, work
+import msgspec
+
+from gradconform.conformance.campaign_work import Described, Done, Unit, result_of, work
 from gradconform.conformance.job import Job
 from gradconform.conformance.merging import merged, verdict_of
 from gradconform.conformance.results import Result
@@ -42,7 +44,7 @@ class Crew(Protocol):
     def submit(self, function: Callable[..., Done], job: Job, unit: Unit) -> Future[Done]:
         """Hand over a unit. Raises `CrewGone` where nobody is there any more."""
 
-    def describe(self, job: Job) -> Future[object]:
+    def describe(self, job: Job) -> Future[Described]:
         """Ask one worker who is checked."""
 
     def deadly(self, error: BaseException) -> bool:
@@ -58,8 +60,9 @@ class Crew(Protocol):
 class Campaign:
     """Runs units until `draw` gives no more. `done` is called with what became of each, once.
 
-    `lost` is called with a unit that is given up, and why; `tick` now and then. After `until`, on the monotonic clock,
-    what is still running is given up.
+    A unit that ends its worker twice is run once more, and all others from then on, with each target in a process of
+    its own, where its end is a finding. `lost` is called with a unit that is given up, why, and whether more than time
+    is to blame; `tick` now and then. After `until`, on the monotonic clock, what is still running is given up.
     """
 
     def __init__(
@@ -68,7 +71,7 @@ class Campaign:
         crew: Crew,
         draw: Callable[[], Unit | None],
         done: Callable[[Done], None],
-        lost: Callable[[Unit, str], None],
+        lost: Callable[[Unit, str, bool], None],
         *,
         tick: Callable[[], None] = lambda: None,
         until: Callable[[], float | None] = lambda: None,
@@ -95,7 +98,7 @@ class Campaign:
             until = self._until()
             if until is not None and time.monotonic() > until:
                 for unit in self._running.values():
-                    self.lost(unit, "it was still running when time was up")
+                    self.lost(unit, "it was still running when time was up", False)
                 return
 
     def _fill(self) -> None:
@@ -138,14 +141,16 @@ class Campaign:
         """Have a unit run again, unless it was lost too often."""
         counter, most = (self._deaths, DEATHS) if deadly else (self._tries, TRIES)
         counter[unit.number] += 1
-        if counter[unit.number] >= most:
-            said = " ".join(str(error).split()) or type(error).__name__
-            why = f"it ended its worker {DEATHS} times" if deadly else f"it was lost {TRIES} times: {said}"
-            self.lost(unit, why)
-        elif deadly and self.crew.alone:
+        if counter[unit.number] < most:
+            # nobody knows of which unit a worker of ours died: each is run alone then
+            (self._suspects if deadly and self.crew.alone else self._again).append(unit)
+        elif deadly and counter[unit.number] == most:
+            self.job = msgspec.structs.replace(self.job, isolate=True)
             self._suspects.append(unit)
         else:
-            self._again.append(unit)
+            said = " ".join(str(error).split()) or type(error).__name__
+            why = "its worker ended each time" if deadly else f"it was lost {TRIES} times: {said}"
+            self.lost(unit, why, True)
 
 
 class Total:
@@ -163,11 +168,10 @@ class Total:
         self.result = result if self.result is None else merged([self.result, result])
         return self.result
 
-    def give_up(self, unit: Unit, why: str) -> None:
-        """Take note of a unit that is not counted."""
-        self.lost.append(
-            f"round {unit.number} was given up: {why}; of a candidate that ends the process, --isolate says more"
-        )
+    def give_up(self, unit: Unit, why: str, bad: bool) -> None:
+        """Take note of a unit that is not counted; `bad`: for another reason than that time was up."""
+        self.lost.append(f"round {unit.number} was given up: {why}")
+        self.interrupted |= bad
 
     def whole(self) -> Result:
         """Return the result of the campaign."""

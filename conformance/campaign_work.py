@@ -9,11 +9,13 @@ import tempfile
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+from hypothesis.errors import HypothesisDeprecationWarning
 
 from gradconform.capabilities import Capabilities, combined
 from gradconform.conformance.canaries import proved
@@ -21,13 +23,14 @@ from gradconform.conformance.casefolder import Keeper
 from gradconform.conformance.engine import run
 from gradconform.conformance.focus import EVERYTHING_DRAWN, Focus
 from gradconform.conformance.guard import Guard
-from gradconform.conformance.implementations import Implementation
+from gradconform.conformance.implementations import REFERENCE, Implementation, adapter_names
 from gradconform.conformance.job import Job
 from gradconform.conformance.plan import ROUND, SHRINK_SECONDS, Plan
 from gradconform.conformance.results import Result
 from gradconform.conformance.signals import Listener, Signals
 from gradconform.errors import GradconformError
 
+NARROW = ("bfloat16", "float16")
 ALONE = threading.Lock()
 """One round at a time in a process: what a candidate may not keep changed belongs to all threads."""
 
@@ -77,7 +80,8 @@ class Done(msgspec.Struct, kw_only=True):
 class Described(msgspec.Struct, kw_only=True):
     """Who is checked, as a worker finds them: names, what all of them take, and the dtypes in which each is checked.
 
-    `narrow`: the 16-bit types that some of them support beside.
+    `narrow`: the 16-bit types that frameworks support beside; none where somebody else is checked, who has to declare
+    them.
     """
 
     names: list[str] = []
@@ -93,18 +97,22 @@ def describe(job: Job) -> Described:
         chosen = _implementations(job)
     except GradconformError as error:
         return Described(error=str(error))
-    supported = {dtype for entry in chosen for dtype in entry.supported if entry.asked([dtype])}
+    frameworks = [entry for entry in chosen if entry.name != REFERENCE]
+    supported = {dtype for entry in frameworks for dtype in entry.supported}
+    ours = all(entry.name in adapter_names() for entry in frameworks)
     return Described(
         names=[entry.name for entry in chosen],
         dtypes={entry.name: list(entry.asked(job.dtypes or None)) for entry in chosen},
-        narrow=sorted(supported & {"bfloat16", "float16"}),
+        narrow=[dtype for dtype in NARROW if ours and dtype in supported],
         shared=combined([entry.capabilities for entry in chosen]),
     )
 
 
 def work(job: Job, unit: Unit) -> Done:
     """Return what becomes of a unit. Whatever is raised inside is in it: what this raises, the worker did."""
-    with ALONE:
+    with ALONE, warnings.catch_warnings():
+        # other threads of a worker draw random numbers while Hypothesis does
+        warnings.filterwarnings("ignore", "Do not use the `random` module", HypothesisDeprecationWarning)
         started = time.monotonic()
         done = Done(unit=unit)
         try:

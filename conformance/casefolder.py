@@ -116,13 +116,16 @@ def _content(case: Case) -> tuple[bytes, ...]:
 def write_case(folder: Path, file: CaseFile) -> Path | None:
     """Write a case file, whole or not at all, and return its place; None where it would be too large to be read."""
     content = encode(file)
-    if len(content) > LARGEST:
-        return None
+    return None if len(content) > LARGEST else write_content(folder, file.id, content)
+
+
+def write_content(folder: Path, name: str, content: bytes) -> Path:
+    """Write the content of the case file of an id, whole or not at all, and return its place."""
     folder.mkdir(parents=True, exist_ok=True)
     if folder == CASES:
-        _ignore(folder.parent / ".gitignore")
-    place = folder / f"{file.id}.json"
-    unfinished = folder / f".{file.id}.{os.getpid()}"
+        ignore(folder.parent)
+    place = folder / f"{name}.json"
+    unfinished = folder / f".{name}.{os.getpid()}"
     try:
         unfinished.write_bytes(content)
         unfinished.replace(place)
@@ -133,8 +136,9 @@ def write_case(folder: Path, file: CaseFile) -> Path | None:
     return place
 
 
-def _ignore(place: Path) -> None:
-    with contextlib.suppress(FileExistsError), place.open("x", encoding="ascii") as stream:
+def ignore(folder: Path) -> None:
+    """Have git ignore a folder that we write."""
+    with contextlib.suppress(FileExistsError), (folder / ".gitignore").open("x", encoding="ascii") as stream:
         stream.write(IGNORED)
 
 

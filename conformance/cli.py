@@ -21,6 +21,7 @@ from gradconform.conformance import compilation_cache
 from gradconform.conformance.check_cli import check
 from gradconform.conformance.comparing_cli import compare
 from gradconform.conformance.faults_cli import faults
+from gradconform.conformance.fuzz_cli import fuzz
 from gradconform.conformance.operation_cli import layer
 from gradconform.conformance.protocol_cli import protocol
 from gradconform.conformance.replay_cli import replay
@@ -46,6 +47,7 @@ def cli() -> None:
     gradconform check --data iris.csv            on real data, at every step of training
     gradconform replay 5412b217                  a case that failed, judged again
     gradconform show 5412b217 --as numpy         the same as a script without gradconform
+    gradconform fuzz                             as long as you like, where it is most worth looking
     gradconform trace                            the textbook's quantities, side by side
     gradconform faults                           the alarm proved on planted faults
     gradconform doctor                           what is installed, and what is missing
@@ -94,6 +96,7 @@ cli.add_command(faults)
 cli.add_command(replay)
 cli.add_command(show)
 cli.add_command(report)
+cli.add_command(fuzz)
 
 
 def program() -> None:

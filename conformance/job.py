@@ -82,6 +82,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
             "gradconform": gradconform.__version__,
             **{name: importlib.metadata.version(name) for name in ("hypothesis", "numpy")},
         }
-        run: dict[str, Any] = {**versions, **msgspec.to_builtins(self)}
+        # as it is read back from JSON
+        run: dict[str, Any] = {**versions, **msgspec.json.decode(msgspec.json.encode(self))}
         run.pop("isolate", None)  # the same is counted in a process of its own
         return Part(run=run, rounds=list(rounds), of=self.rounds, shard=shard)

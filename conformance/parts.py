@@ -21,13 +21,13 @@ class Part(msgspec.Struct, kw_only=True):
     shard: str = ""
 
 
-def differing(one: Part, other: Part) -> str | None:
+def differing(one: Part, other: Part, first: str = "in one", second: str = "in the other") -> str | None:
     """Return what the runs of two parts differ in, both values told; None where they are parts of one run."""
     for name in dict.fromkeys([*one.run, *other.run]):
         mine, its = one.run.get(name), other.run.get(name)
         if mine != its:
-            return f"{name} is {_word(mine)} in one and {_word(its)} in the other"
-    return None if one.of == other.of else f"one is of {one.of} rounds and the other of {other.of}"
+            return f"{name} is {_word(mine)} {first} and {_word(its)} {second}"
+    return None if one.of == other.of else f"{one.of} rounds {first} and {other.of} {second}"
 
 
 def _word(value: Any) -> str:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from gradconform.capabilities import Capabilities, combined
 from gradconform.conformance.checks import CHECKS, Check
 from gradconform.conformance.coverage import Axis
+from gradconform.conformance.drawing import without_constants_of_modules
 from gradconform.conformance.examples import Example
 from gradconform.conformance.expected import Expectations
 from gradconform.conformance.focus import EVERYTHING_DRAWN, Focus
@@ -256,6 +257,7 @@ def draw_examples(
             # Hypothesis would try again, which a run with its counts is not made for
             broken.append(error)
 
-    seed(f"{plan.seed}/{chunk.round}/{chunk.start}")(configured(given(plan.examples(chunk.round))(test)))()
+    with without_constants_of_modules():
+        seed(f"{plan.seed}/{chunk.round}/{chunk.start}")(configured(given(plan.examples(chunk.round))(test)))()
     if broken:
         raise broken[0]

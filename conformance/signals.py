@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import msgspec
 
 from gradconform.case import Case
@@ -27,7 +25,7 @@ class Signals(msgspec.Struct):
     """
 
     tops: dict[str, Top] = msgspec.field(default_factory=dict)
-    pairs: Counter[str] = msgspec.field(default_factory=Counter)
+    pairs: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class Listener:
@@ -43,7 +41,8 @@ class Listener:
         if summary.comparisons and case is not self._last and regime in REGIMES:
             self._last = case
             kinds = {type(layer).__name__ for layer in case.network.layers} | {type(case.network.loss).__name__, dtype}
-            self.signals.pairs.update(pair(regime, kind) for kind in kinds)
+            for met in sorted(pair(regime, kind) for kind in kinds):
+                self.signals.pairs[met] = self.signals.pairs.get(met, 0) + 1
         if summary.worst_ratio > 1:
             return
         tops, network = self.signals.tops, ""

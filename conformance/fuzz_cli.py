@@ -1,0 +1,233 @@
+"""`gradconform fuzz`: a campaign of as long as you like, which looks where it is most worth looking."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gradconform.conformance.program_words import PROGRAM, WithProgram
+from gradconform.conformance.target_words import MAX_MEMORY, NETWORK_HELP, TIMEOUT, network_of
+from gradconform.errors import InvalidInput, NotInstalled
+
+if TYPE_CHECKING:
+    from gradconform.conformance.campaign import Crew
+    from gradconform.conformance.campaign_work import Described
+    from gradconform.conformance.job import Job
+
+MAX_TIME = 600.0
+
+
+@click.command(cls=WithProgram)
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@click.option(
+    "--max-time",
+    type=click.FloatRange(0, min_open=True),
+    default=MAX_TIME,
+    show_default=True,
+    metavar="SECONDS",
+    help="After this no further round begins.",
+)
+@click.option("--max-examples", type=click.IntRange(1), help="How many networks at most. Default: no limit.")
+@click.option("--workers", type=click.IntRange(1), help="How many processes. Default: one for each core.")
+@click.option(
+    "--dask", metavar="ADDRESS", help="The workers of this Dask scheduler instead, such as tcp://127.0.0.1:8786."
+)
+@click.option("--seed", type=click.IntRange(0), help="What is drawn; random if not given, and always told.")
+@click.option("--network", metavar="NOTATION|FILE", help=NETWORK_HELP)
+@click.option(
+    "--dtype",
+    "dtypes",
+    multiple=True,
+    metavar="DTYPE",
+    help="float64, float32, bfloat16 or float16; may be repeated. Default: what each target declares, and now and then "
+    "the 16-bit types that it supports.",
+)
+@click.option("--only", multiple=True, metavar="CHECK", help="Only this check; may be repeated.")
+@click.option("--exclude", multiple=True, metavar="CHECK", help="Not this check; may be repeated.")
+@click.option("--affine", is_flag=True, help="Tighter bounds from the inputs on, many times as costly.")
+@click.option("--isolate", is_flag=True, help="Run each TARGET in a process of its own.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=TIMEOUT,
+    show_default=True,
+    metavar="SECONDS",
+    help="What one call of a TARGET may take.",
+)
+@click.option(
+    "--max-memory",
+    type=click.IntRange(1),
+    default=MAX_MEMORY,
+    show_default=True,
+    metavar="MIB",
+    help="What one call of a TARGET may allocate, where the system has such a limit.",
+)
+@click.option(
+    "--cases",
+    type=click.Path(file_okay=False),
+    default=".gradconform/cases",
+    show_default=True,
+    help="The folder into which each failure is written, for replay and show.",
+)
+@click.option("--no-cases", is_flag=True, help="Write no case files.")
+@click.option("--name", metavar="NAME", help="The campaign's folder in .gradconform/fuzz. Default: its seed.")
+@click.option("--resume", is_flag=True, help="Go on with the last campaign, or with that of --name.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the machine-readable result here.")
+@click.pass_context
+def fuzz(
+    ctx: click.Context,
+    targets: tuple[str, ...],
+    max_time: float,
+    max_examples: int | None,
+    workers: int | None,
+    dask: str | None,
+    seed: int | None,
+    network: str | None,
+    dtypes: tuple[str, ...],
+    only: tuple[str, ...],
+    exclude: tuple[str, ...],
+    affine: bool,
+    isolate: bool,
+    timeout: float,
+    max_memory: int,
+    cases: str,
+    no_cases: bool,
+    name: str | None,
+    resume: bool,
+    json_file: str | None,
+) -> None:
+    """Check TARGETs for as long as you like, on all cores or a cluster, where it is most worth looking.
+
+    TARGETs are those of check. Rounds of networks are drawn around the closest calls, in regimes and with layers that
+    were met least, deeper and wider ones now and then, and in 16-bit types. Each is logged when it is done: Ctrl-C, or
+    a machine that goes down, loses the last few seconds, and --resume goes on from there.
+
+    Exit codes: those of check.
+    """
+    from gradconform.conformance.fuzz import Fuzzing
+    from gradconform.conformance.fuzz_log import Log
+    from gradconform.conformance.fuzz_screen import Screen
+    from gradconform.conformance.terminal import say, write
+
+    if json_file is not None and not Path(json_file).absolute().parent.is_dir():
+        raise InvalidInput(f"{json_file}: no such folder")
+    if name is not None and (Path(name).name != name or name in {"", ".", ".."}):
+        raise InvalidInput(f"--name {name}: expected the name of a folder")
+    if workers is not None and dask is not None:
+        raise InvalidInput("--workers or --dask: the cluster has its own")
+    if resume:
+        _require_nothing_new(ctx)
+        log = Log.resume(name)
+    else:
+        if seed is None:
+            seed = int.from_bytes(os.urandom(4), "big")
+        job = _job(ctx, targets, seed, network, dtypes, only, exclude, affine, isolate, timeout, max_memory << 20)
+        log = Log.begin(name or str(seed), job)
+    with log, Screen() as screen:
+        screen.tell(f"seed {log.job.seed}, logged in {log.folder}")
+        crew = _crew(workers, dask, log.errors)
+        try:
+            described = _described(crew, log.job)
+            fuzzing = Fuzzing(
+                log,
+                crew,
+                described,
+                screen,
+                max_time=max_time,
+                max_examples=max_examples,
+                cases=None if no_cases else Path(cases),
+            )
+            fuzzing.read()
+            result = fuzzing.run()
+        finally:
+            crew.close()
+    say(str(result))
+    say(f"{fuzzing.rate:,.0f} comparisons a second")
+    if json_file is not None:
+        write(json_file, result.to_json())
+    sys.exit(result.exit_code)
+
+
+def _require_nothing_new(ctx: click.Context) -> None:
+    """Raise `InvalidInput` for what would make another campaign of one that is gone on with."""
+    free = {"resume", "name", "max_time", "max_examples", "workers", "dask", "cases", "no_cases", "json_file"}
+    given = [
+        parameter.opts[0]
+        for parameter in ctx.command.params
+        if parameter.name not in free
+        and ctx.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
+    ]
+    if ctx.params["targets"] or ctx.meta.get(PROGRAM):
+        given.append("a TARGET")
+    if given := [word for word in given if word != "targets"]:
+        raise InvalidInput(f"--resume goes on with what the campaign began with: leave out {', '.join(given)}")
+
+
+def _job(
+    ctx: click.Context,
+    targets: tuple[str, ...],
+    seed: int,
+    network: str | None,
+    dtypes: tuple[str, ...],
+    only: tuple[str, ...],
+    exclude: tuple[str, ...],
+    affine: bool,
+    isolate: bool,
+    timeout: float,
+    max_memory: int,
+) -> Job:
+    """Return what is checked; raises `InvalidInput` for words that are unknown."""
+    from gradconform.conformance import implementations as known
+    from gradconform.conformance.job import Job
+    from gradconform.conformance.plan import choose_checks, choose_dtypes
+    from gradconform.templates import with_free_widths
+
+    choose_checks(only, exclude)
+    choose_dtypes(dtypes)
+    program = tuple(ctx.meta.get(PROGRAM, ()))
+    if not targets and not program:
+        frameworks = [name for name in known.adapter_names() if known.is_installed(name)]
+        if not frameworks:
+            raise NotInstalled("nothing to compare: no framework is installed. Try: pip install 'gradconform[all]'")
+        targets = (known.REFERENCE, *frameworks)
+    return Job(
+        targets=tuple(dict.fromkeys(targets)),
+        program=program,
+        seed=seed,
+        network="" if network is None else str(network_of(network, with_free_widths)),
+        dtypes=dtypes,
+        only=only,
+        exclude=exclude,
+        affine=affine,
+        isolate=isolate,
+        timeout=timeout,
+        max_memory=max_memory,
+    )
+
+
+def _crew(workers: int | None, dask: str | None, errors: str) -> Crew:
+    if dask is not None:
+        from gradconform.conformance.campaign_dask import DaskCrew
+
+        return DaskCrew(dask)
+    from gradconform.conformance.campaign_local import LocalCrew
+
+    return LocalCrew(workers, errors)
+
+
+def _described(crew: Crew, job: Job) -> Described:
+    """Return who is checked, as a worker finds them; raises `InvalidInput` where none can."""
+    try:
+        described = crew.describe(job).result()
+    except KeyboardInterrupt:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise InvalidInput(f"no worker can check this: {type(error).__name__}: {said}") from error
+    if described.error:
+        raise InvalidInput(described.error)
+    return described
