@@ -6,7 +6,7 @@ rule raises `Unsupported`, such as `torch: no rule for Conv2d`.
 
 from __future__ import annotations
 
-from functools import singledispatch
+from functools import lru_cache, singledispatch
 
 import ml_dtypes
 import msgspec
@@ -34,6 +34,9 @@ DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 ARITHMETIC = "torch"
 """The rounding model in `gradconform.reference.precision` that PyTorch's kernels obey."""
+
+NETWORKS = 64
+"""How many networks' modules are kept."""
 
 
 def version() -> str:
@@ -85,9 +88,12 @@ class _Sequential(nn.Sequential):
         return outputs[1:]
 
 
+@lru_cache(maxsize=NETWORKS)
 def _modules(network: Network) -> nn.Module:
     layers = zip(network.layers, network.widths, strict=False)
-    return _Sequential(*(layer_rule(layer, width) for layer, width in layers))
+    # the initial values, which functional_call replaces, are drawn without a trace
+    with torch.random.fork_rng(devices=[]):
+        return _Sequential(*(layer_rule(layer, width) for layer, width in layers))
 
 
 def _tensor(array: Array) -> Tensor:
@@ -114,8 +120,7 @@ def layer_rule(layer: Layer, width: int) -> nn.Module:  # noqa: ARG001 - every r
 
 @layer_rule.register
 def _dense(layer: Dense, width: int) -> nn.Module:
-    # On the meta device, where the initial values (functional_call replaces them) draw no random numbers.
-    return nn.Linear(width, layer.units, bias=layer.bias, device="meta")
+    return nn.Linear(width, layer.units, bias=layer.bias)
 
 
 @layer_rule.register

@@ -43,6 +43,8 @@ except ImportError:  # a system without limits
     resource = None  # type: ignore[assignment]
 GRACE = 1.5
 """How much longer than its time a candidate may take until the process is ended, as a factor and in seconds."""
+TIMED = hasattr(signal, "setitimer")
+"""Whether this system tells when a time is up."""
 HERE = os.path.dirname(__file__)  # noqa: PTH120 - as quick as can be
 REMEMBERED = 256
 """Of so many networks the calls are remembered."""
@@ -157,6 +159,7 @@ class Guard:
             contextlib.redirect_stdout(_Aside(self, sys.stderr)),
             _descriptors_kept(),
             _limited_memory(None if self.outside else self.memory),
+            _heard(),
         ):
             yield
 
@@ -311,6 +314,8 @@ def _array(value: Any, name: str, batch: Batch, raw: dict[str, Array]) -> Array 
 
 
 def _share(one: Array, other: Array) -> bool:
+    if one.flags.owndata and one is not other and other.base is not one:
+        return False
     # the second question is exact, and costs more
     return np.may_share_memory(one, other) and np.shares_memory(one, other)
 
@@ -376,12 +381,11 @@ def _interrupted() -> bool:
 
 
 @contextlib.contextmanager
-def _limited_time(limit: float | None) -> Iterator[None]:
-    """Raise `_TimeIsUp` in a block that takes longer, and let no block swallow Ctrl-C."""
+def _heard() -> Iterator[None]:
+    """Let a block hear of the end of its time, and swallow no Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _signalled.clear()
 
     def on_interrupt(_number: int, _frame: FrameType | None) -> None:
         _signalled.set()
@@ -391,25 +395,38 @@ def _limited_time(limit: float | None) -> Iterator[None]:
         raise _TimeIsUp
 
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    timed = limit is not None and hasattr(signal, "setitimer")
-    if limit is not None and supervisor.watched():
-        # a loop in C hears no signal: after that the process ends, and the run is made again
-        faulthandler.dump_traceback_later(GRACE + GRACE * limit, exit=True, file=_nowhere())
     if ours:
         signal.signal(signal.SIGINT, on_interrupt)
         _listening.set()
-    if timed and limit is not None:
+    if TIMED:
         earlier = signal.signal(signal.SIGALRM, on_alarm)
+    try:
+        yield
+    finally:
+        if TIMED:
+            signal.signal(signal.SIGALRM, earlier)
+        if ours:
+            _listening.clear()
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextlib.contextmanager
+def _limited_time(limit: float | None) -> Iterator[None]:
+    """Raise `_TimeIsUp` in a block that takes longer, and `KeyboardInterrupt` after one that swallowed it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _signalled.clear()
+    if limit is not None and supervisor.watched():
+        # a loop in C hears no signal: after that the process ends, and the run is made again
+        faulthandler.dump_traceback_later(GRACE + GRACE * limit, exit=True, file=_nowhere())
+    if TIMED and limit is not None:
         signal.setitimer(signal.ITIMER_REAL, limit, REPEAT)
     try:
         yield
     finally:
         faulthandler.cancel_dump_traceback_later()
-        if timed:
+        if TIMED and limit is not None:
             signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, earlier)
-        if ours:
-            _listening.clear()
-            signal.signal(signal.SIGINT, signal.default_int_handler)
     if _signalled.is_set():
         raise KeyboardInterrupt
