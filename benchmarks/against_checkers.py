@@ -275,8 +275,9 @@ def cell(name: str, size: int, limit: float) -> dict[str, Any]:
 
 def exponent(sizes: list[int], values: list[float | None]) -> str:
     """Return the exponent p of size ** p that fits best, of the large sizes that were measured."""
-    pairs = [(size, value) for size, value in zip(sizes, values, strict=True) if value and size >= 0.9 * LARGE]
-    return f"{np.polyfit(*np.log(np.transpose(pairs)), 1)[0]:.2f}" if len(pairs) > 1 else ""
+    pairs = [(size, value) for size, value in zip(sizes, values, strict=True) if value and size >= LARGE]
+    logs = [[math.log(number) for number in numbers] for numbers in zip(*pairs, strict=True)]
+    return f"{statistics.linear_regression(*logs).slope:.2f}" if len(pairs) > 1 else ""
 
 
 def main() -> None:
@@ -299,14 +300,14 @@ def main() -> None:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "torch", "jax"))
     print(f"{versions}; up to {arguments.limit:g} s for each cell; the columns are numbers of parameters")
     head = "".join(f"{count:>12,}" for count in counts)
-    tables = {
-        "seconds of one check, processor time": ("seconds", lambda value: f"{value:.3g}", late),
+    tables: dict[str, tuple[str, Callable[[float], str], str]] = {
+        "seconds of one check, processor time": ("seconds", "{:.3g}".format, late),
         "smallest relative error caught, median of elements": (
             "caught",
-            lambda value: "none" if value == math.inf else f"{value:.0e}",
+            lambda error: "none" if error == math.inf else f"{error:.0e}",
             "?",
         ),
-        "MB that it takes": ("bytes", lambda value: f"{value / 1e6:.3g}", "?"),
+        "MB that it takes": ("bytes", lambda count: f"{count / 1e6:.3g}", "?"),
     }
     for title, (key, written, missing) in tables.items():
         print(f"\n{title:<52}{head}{'' if key == 'caught' else '    exponent'}")
@@ -315,7 +316,7 @@ def main() -> None:
             shown = "".join(f"{missing if value is None else written(value):>12}" for value in values)
             fitted = "" if key == "caught" else f"{exponent(counts, values):>12}"
             wolf = "   complains of the right gradient" if any(entry.get("wolf") for entry in cells) else ""
-            print(f"{name:<52}{shown}{fitted}{wolf}", flush=True)
+            print(f"{name:<52}{shown}{fitted}{wolf}".rstrip(), flush=True)
 
 
 if __name__ == "__main__":

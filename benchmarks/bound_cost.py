@@ -3,8 +3,9 @@
     python benchmarks/bound_cost.py
 
 For each network: the global bound, the local one, the affine one, and the global one of many cases of the same shape
-that are evaluated together, per case. The functions take turns, and the ratios are those of the fastest times, which
-other programs on the machine disturb least. The carrier is the type in which the exact value is computed.
+that are evaluated together, per case. The functions take turns. The ratios are those of the lower quartiles of their
+processor times, which other programs on the machine disturb little. The carrier is the type in which the exact value is
+computed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 for library in ("OMP", "OPENBLAS", "MKL"):
     os.environ[f"{library}_NUM_THREADS"] = "1"  # read when NumPy is imported
 
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -37,16 +39,16 @@ TOGETHER = 16
 SECONDS = 4.0
 
 
-def fastest(functions: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    """Return the shortest time of each of several functions that take turns for a few seconds."""
-    best = dict.fromkeys(functions, np.inf)
+def side_by_side(functions: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """Return the lower quartile of the times of each of several functions that take turns for a few seconds."""
+    spent: dict[str, list[float]] = {name: [] for name in functions}
     until = time.perf_counter() + SECONDS
     while time.perf_counter() < until:
         for name, function in functions.items():
-            start = time.perf_counter()
+            start = time.process_time()
             function()
-            best[name] = min(best[name], time.perf_counter() - start)
-    return best
+            spent[name].append(time.process_time() - start)
+    return {name: statistics.quantiles(times)[0] for name, times in spent.items()}
 
 
 def stacked(parameters: Parameters, batch: Batch, rng: np.random.Generator) -> tuple[dict[str, Array], Batch]:
@@ -70,7 +72,7 @@ def main() -> None:
         batch = Batch(rng.normal(size=(rows, network.inputs)), rng.integers(0, network.widths[-1], rows))
         many = stacked(parameters, batch, rng)
         shown = gradients(network, parameters, batch)
-        times = fastest(
+        times = side_by_side(
             {
                 "plain": partial(gradients, network, parameters, batch),
                 "global": partial(expected, network, parameters, batch),
