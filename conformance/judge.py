@@ -105,10 +105,10 @@ def judge_together(
     if not implementation.guard.ours or len(situations) == 1:
         yield judge(implementation, first.situation, checks, relations=relations, subject=first)
         subjects = []
-    elif relations:
-        related = _relations(first, checks)
-    late = int(first.timed_out)
     with implementation.guard.series():
+        if subjects and relations:
+            related = _relations(first, checks)
+        late = int(first.timed_out)
         for situation in situations[1:]:
             if late >= patience or not go_on():
                 break

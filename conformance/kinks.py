@@ -2,21 +2,23 @@
 
 At a kink every convention between the one-sided derivatives is right, but one choice must explain all that a run
 gave. Tried in this order: one convention for all pre-activations that are exactly 0, with the others on the side of
-their exact value; then every choice for the few that rounding may have moved to the other side; and only where these
-are many, the whole interval, with which an element counts as KINK and not as PASS.
+their exact value, or of the one that the run showed; then every choice for the few that rounding may have moved to the
+other side; and only where these are many, the whole interval, with which an element counts as KINK and not as PASS.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from gradconform.case import Array
+from gradconform.network import Network
 from gradconform.reference.bounding import Shares, Site
 from gradconform.reference.bounds import Expected
+from gradconform.reference.functions import has_kink
 
 SIDES = (0.0, 1.0)
 CONVENTIONS = (*SIDES, 0.5)
@@ -38,25 +40,32 @@ class Resolution:
     closed: Expected | None = None
 
 
-def resolve(expected: Expected, evaluate: Evaluate, worst: Worst, measured: dict[str, float]) -> Resolution:
+def resolve(
+    expected: Expected,
+    evaluate: Evaluate,
+    worst: Worst,
+    measured: dict[str, float],
+    shown: Sequence[Site] | None = None,
+) -> Resolution:
     """Return the expected gradients of the choice at kinks that explains what a run gave.
 
     expected: with all kinks left open. evaluate: the same for given shares of the right-sided derivative, an array
     for each site, which may have one more axis of choices before the others. worst: the largest error / bound of what
     the run gave, for each choice. measured: the conventions at exactly 0 as they are known of the implementation, by
-    the layer's name; what is found out is added.
+    the layer's name; what is found out is added. shown: the sites on the sides on which the run showed them, if it did.
     """
     if not expected.kinks or worst(expected) > 1:
         return Resolution(expected)
     best, least = expected, np.inf
-    for conventions, shares in _by_convention(expected.sites, measured):
-        closed = evaluate(shares)
-        ratio = float(worst(closed)[0])
-        if ratio <= 1:
-            _learn(expected.sites, conventions, evaluate, worst, measured)
-            return Resolution(closed)
-        if ratio < least:
-            best, least = closed, ratio
+    for sites in [expected.sites] if shown is None else [expected.sites, shown]:
+        for conventions, shares in _by_convention(sites, measured):
+            closed = evaluate(shares)
+            ratio = float(worst(closed)[0])
+            if ratio <= 1:
+                _learn(sites, conventions, evaluate, worst, measured)
+                return Resolution(closed)
+            if ratio < least:
+                best, least = closed, ratio
     near = [(index, place) for index, site in enumerate(expected.sites) for place in np.argwhere(site.near)]
     if len(near) > FEW:
         return Resolution(expected, best)
@@ -88,6 +97,24 @@ def at_zero(site: Site) -> bool:
 def shares_of(site: Site, convention: float | Array) -> Shares:
     """Return the share of the right-sided derivative of each pre-activation: `convention` where it is exactly 0."""
     return np.where(site.side == 0, convention, (site.side + 1) / 2)
+
+
+def as_shown(network: Network, inputs: Array, outputs: Mapping[int, Array], sites: Sequence[Site]) -> Sequence[Site]:
+    """Return the sites with the pre-activations near a kink on the side on which a run showed them.
+
+    outputs: those of the layers, by index; where one is not shown, the side of the exact value stays.
+    """
+    kinked = [index for index, layer in enumerate(network.layers) if has_kink(layer)]
+    found = []
+    for number, site in enumerate(sites):
+        # behind those of the layers comes that of a loss that clips
+        index = kinked[number] if number < len(kinked) else -1
+        shown = inputs if index == 0 else outputs.get(index - 1)
+        if index < 0 or shown is None:
+            found.append(site)
+        else:
+            found.append(replace(site, side=np.where(site.near, np.sign(shown).astype(int), site.side)))
+    return found
 
 
 def _by_unit(sites: Sequence[Site], near: Sequence[tuple[int, Array]], choices: Sequence[float]) -> list[Shares]:

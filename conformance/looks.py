@@ -6,7 +6,7 @@ every step against the reference on the run's own values: one operation wide, ho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from gradconform.case import Array, Case, Gradients
 from gradconform.conformance.compare import Look, ratios
 from gradconform.conformance.kinks import Resolution, resolve
 from gradconform.dtypes import is_floating
+from gradconform.reference.bounding import Site
 from gradconform.reference.bounds import Expected
 from gradconform.reference.losses import fused
 
@@ -60,8 +61,16 @@ def views(
     return seen
 
 
-def resolved(measured: dict[str, float], run: Gradients[Any], evaluate: Evaluate) -> Resolution:
-    """Return what is expected with the choice at kinks that explains a run; new conventions go into `measured`."""
+def resolved(
+    measured: dict[str, float],
+    as_shown: Callable[[Sequence[Site]], Sequence[Site]] | None,
+    run: Gradients[Any],
+    evaluate: Evaluate,
+) -> Resolution:
+    """Return what is expected with the choice at kinks that explains a run; new conventions go into `measured`.
+
+    `as_shown`: gives the sites on the sides on which the run showed them; None where it did not.
+    """
     expected = evaluate()
     given = quantities(run)
     # what can be compared: every array of the right shape and of floating-point numbers
@@ -77,7 +86,8 @@ def resolved(measured: dict[str, float], run: Gradients[Any], evaluate: Evaluate
             largest = np.maximum(largest, found.max(axis=own, initial=0))
         return largest
 
-    return resolve(expected, lambda shares: evaluate(shares=shares), worst, measured)
+    shown = None if as_shown is None or not expected.kinks else as_shown(expected.sites)
+    return resolve(expected, lambda shares: evaluate(shares=shares), worst, measured, shown)
 
 
 def quantities(found: Gradients[Any]) -> dict[tuple[str, Any], Any]:

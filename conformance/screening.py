@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -22,7 +22,7 @@ from gradconform.conformance.agreement import AGREEMENTS
 from gradconform.conformance.checks import Check
 from gradconform.conformance.compare import LOOKS, Comparison, Look, Outcomes, ratios
 from gradconform.conformance.implementations import Implementation
-from gradconform.conformance.kinks import CONVENTIONS, Resolution, at_zero, shares_of
+from gradconform.conformance.kinks import CONVENTIONS, Resolution, as_shown, at_zero, shares_of
 from gradconform.conformance.looks import Evaluate, View, quantities, views
 from gradconform.conformance.sharpness import rungs
 from gradconform.conformance.stack import Stack, member, stacked
@@ -68,38 +68,65 @@ def screen(
     `actuals`: what the implementation gave for them, from the member `first` on. Raises `Unsupported` where the
     reference has no rule.
     """
-    members = slice(first, first + len(actuals))
-    network = stack.cases[0].network
     whole = stack.expected(implementation)
     if not actuals or not _regular(actuals, whole.gradients, stack.cases[0].dtype):
         return [None] * len(actuals)
-    at_kink = np.zeros(len(actuals), bool)
+    chosen = {check.id for check in checks}
+    found: list[Screened | None] = [None] * len(actuals)
+    left = list(range(len(actuals)))
+    # first with pre-activations near a kink on the side of their exact value, then on that which was shown
+    for shown in (False, True):
+        members = [first + index for index in left]
+        seen = _seen(implementation, stack, members, stacked([actuals[index] for index in left]), shown)
+        for index, screened in zip(left, _agreeing(*seen, chosen, stack.cases[0].network), strict=True):
+            found[index] = screened
+        left = [index for index, at_kink in zip(left, seen[1], strict=True) if found[index] is None and at_kink]
+        if not left or not actuals[0].outputs:
+            break
+    return found
+
+
+def _seen(
+    implementation: Implementation, stack: Stack, members: Sequence[int], actual: Gradients[Array], shown: bool
+) -> tuple[_Row, NDArray[np.bool_]]:
+    """Return all that members of a stack gave beside its bounds, and which of them have a pre-activation at a kink."""
+    at_kink = np.zeros(len(members), bool)
 
     def evaluate(**options: Any) -> Expected:
         if all(value is None for value in options.values()):
-            return member(whole, members)
+            return member(stack.expected(implementation), members)
         return stack.evaluate(implementation, members, **options)
 
     def against(run: Gradients[Any], evaluate: Evaluate) -> Resolution:
-        found = evaluate()
-        if not found.kinks:
-            return Resolution(found)
-        for site in found.sites:
+        expected = evaluate()
+        if not expected.kinks:
+            return Resolution(expected)
+        for site in expected.sites:
             at_kink[site.near.any(axis=(1, 2))] = True
-        return Resolution(_closed(found.sites, evaluate, run, implementation.kinks))
+        sites = expected.sites
+        if shown:
+            inputs = stack.batch["inputs"][members]
+            sites = as_shown(implementation.described(stack.cases[0].network), inputs, actual.outputs, sites)
+        return Resolution(_closed(sites, evaluate, run, implementation.kinks))
 
-    seen = views(stack.cases[0], stacked(actuals), evaluate, against, together=(len(actuals),))
-    row = _Row([part for view in seen for part in _parts(view, network)])
-    chosen = {check.id for check in checks}
-    asked = np.array([part.check in chosen for part in row.parts])
+    network = stack.cases[0].network
+    looks = views(stack.cases[0], actual, evaluate, against, together=(len(members),))
+    return _Row([part for view in looks for part in _parts(view, network)]), at_kink
+
+
+def _agreeing(
+    row: _Row, at_kink: NDArray[np.bool_], checks: Collection[str], network: Network
+) -> list[Screened | None]:
+    """Return what each member comes to in which all agrees."""
+    asked = np.array([part.check in checks for part in row.parts])
     # one choice at the kinks must explain everything that was given
     agree = (row.worst[:, asked] <= 1).all(axis=1) & (~at_kink | (row.worst <= 1).all(axis=1))
     summaries, sharpness = row.summaries(asked, network), row.sharpness()
     return [
-        Screened(summaries[index], {look: found[index] for look, found in sharpness.items() if index in found})
+        Screened(summaries[index], {look: rungs[index] for look, rungs in sharpness.items() if index in rungs})
         if agree[index]
         else None
-        for index in range(len(actuals))
+        for index in range(len(agree))
     ]
 
 

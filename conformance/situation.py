@@ -13,7 +13,8 @@ from gradconform.case import Case, Gradients
 from gradconform.conformance.candidates import allowing
 from gradconform.conformance.compare import Comparison, Kind
 from gradconform.conformance.implementations import Implementation
-from gradconform.conformance.looks import View, resolved, views
+from gradconform.conformance.kinks import as_shown
+from gradconform.conformance.looks import View, resolved, shown_steps, views
 from gradconform.conformance.stack import Stack, member
 from gradconform.errors import CandidateFailed, Unsupported
 from gradconform.network import Network
@@ -125,7 +126,10 @@ class Subject:
                 found = situation.evaluate(implementation, **options) if given else situation.expected(implementation)
                 return replace(found, gradients=allowing(found.gradients, self.actual()))
 
-            self.taken = views(self.case, self.actual(), evaluate, partial(resolved, implementation.kinks))
+            outputs = shown_steps(self.case, self.actual()).outputs
+            sides = partial(as_shown, implementation.described(self.case.network), self.case.batch.inputs, outputs)
+            against = partial(resolved, implementation.kinks, sides if outputs else None)
+            self.taken = views(self.case, self.actual(), evaluate, against)
         return self.taken
 
     def actual(self, situation: Situation | None = None) -> Gradients[Any]:

@@ -37,7 +37,7 @@ class Stack:
             self._expected[key] = self.evaluate(implementation, slice(None))
         return self._expected[key]
 
-    def evaluate(self, implementation: Implementation, members: slice, **options: Any) -> Expected:
+    def evaluate(self, implementation: Implementation, members: slice | Sequence[int], **options: Any) -> Expected:
         """Return the same of some members, with options of `gradconform.reference.bounds.expected`."""
         parameters = {path: array[members] for path, array in self.parameters.items()}
         parts: dict[str, Any] = {name: None if array is None else array[members] for name, array in self.batch.items()}
@@ -51,13 +51,13 @@ def together(network: Network, rows: int) -> int:
     return max(1, TOGETHER // numbers)
 
 
-def member(whole: Expected, index: int | slice) -> Expected:
+def member(whole: Expected, index: int | Sequence[int]) -> Expected:
     """Return what is expected of one member of a stack, or of some."""
     sites = [replace(site, near=site.near[index], side=site.side[index]) for site in whole.sites]
     return Expected(members(whole.gradients, index), sites)
 
 
-def members(whole: Gradients[Any], index: int | slice) -> Gradients[Any]:
+def members(whole: Gradients[Any], index: int | Sequence[int]) -> Gradients[Any]:
     """Return the gradients of one member of a stack, or of some."""
 
     def one(part: Array | Bounded | None) -> Any:

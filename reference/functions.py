@@ -402,6 +402,11 @@ def function(layer: object) -> Function:
     raise Unsupported(f"reference: no rule for {type(layer).__name__}")
 
 
+def has_kink(layer: object) -> bool:
+    """Return whether a layer is an elementwise one whose one-sided derivatives differ somewhere."""
+    return type(layer) in function.registry and function(layer).kink is not None
+
+
 @function.register
 def _(layer: Sigmoid) -> Function:
     return _Sigmoid()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import ml_dtypes
@@ -27,10 +28,11 @@ def dtype_of(name: str) -> np.dtype[Any]:
     return _BY_NAME[name]
 
 
+@lru_cache
 def is_floating(dtype: np.dtype[Any]) -> bool:
     """Return whether `dtype` is one of NumPy's floating-point types or bfloat16; other types of ml_dtypes are not."""
     # not by its kind: that is "V" for bfloat16, and "f" for float8_e5m2
-    return np.issubdtype(dtype, np.floating) or dtype == _BFLOAT16
+    return bool(np.issubdtype(dtype, np.floating) or dtype == _BFLOAT16)
 
 
 def finfo(dtype: DTypeLike) -> np.finfo[Any]:
