@@ -6,8 +6,9 @@
 `gradconform check` compares NumPy, PyTorch and JAX, or JAX alone, with bounds, two looks and every relation: without
 anything that was compiled before (cold), and with what an earlier run has left (warm). The loop beside it is what one
 would write: draw a network, its parameters and a batch, and call each framework, JAX's gradients under `jax.jit` or as
-they are; it only computes, and judges nothing. Both draw by the same strategies, in float64. Each row is a process of
-its own. *all* is the time of the process; *run* is without the imports.
+they are; it only computes, and judges nothing. Both draw by the same strategies, in float64; each network of the loop
+is new, where the check has several cases of a structure. Each row is a process of its own. *all* is the time of the
+process; *run* is without the imports; *used* is what all its threads used, whatever else the machine does.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when NumPy is imported
 import argparse
 import itertools
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -33,10 +35,29 @@ WHO = {"NumPy, PyTorch and JAX": [], "JAX alone": ["jax"]}
 
 
 class Times(NamedTuple):
-    """Seconds of a process, and of it without its imports."""
+    """Seconds of a process, of it without its imports, and of its threads together."""
 
     all: float
     run: float
+    used: float
+
+    def over(self, other: Times) -> str:
+        """Return the three ratios to another process's."""
+        return "".join(f"{one / another:>9.1f}" for one, another in zip(self, other, strict=True))
+
+    def __str__(self) -> str:
+        return "".join(f"{seconds:>8.1f}" for seconds in self)
+
+
+def timed(command: list[str], more: dict[str, str]) -> tuple[subprocess.CompletedProcess[str], float, float]:
+    """Run a process to its end; return it with the seconds that passed and that it used."""
+    environment = {name: text for name, text in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(command, env={**environment, **more}, capture_output=True, text=True, check=False)
+    passed, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(command)}:\n{done.stdout}{done.stderr}")
+    return done, passed, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def checked(targets: list[str], networks: int, seed: int, cache: Path) -> Times:
@@ -46,24 +67,15 @@ def checked(targets: list[str], networks: int, seed: int, cache: Path) -> Times:
         *[str(Path(sys.executable).parent / "gradconform"), "check", *targets, "--dtype", DTYPE, "--no-cases"],
         *["--max-examples", str(networks), "--seed", str(seed), "--json", str(result)],
     ]
-    environment = {name: text for name, text in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
-    started = time.perf_counter()
-    done = subprocess.run(
-        command, env={**environment, "GRADCONFORM_CACHE": str(cache)}, capture_output=True, text=True, check=False
-    )
-    passed = time.perf_counter() - started
-    if done.returncode != 0:
-        raise SystemExit(f"{' '.join(command)}:\n{done.stdout}{done.stderr}")
-    return Times(passed, json.loads(result.read_text("utf-8"))["seconds"])
+    _, passed, used = timed(command, {"GRADCONFORM_CACHE": str(cache)})
+    return Times(passed, json.loads(result.read_text("utf-8"))["seconds"], used)
 
 
 def looped(way: str, targets: list[str], networks: int, seed: int) -> Times:
     """Return what the loop takes, in a process of its own."""
     command = [sys.executable, __file__, "--way", way, "--networks", str(networks), "--seed", str(seed), *targets]
-    environment = {name: text for name, text in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
-    started = time.perf_counter()
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return Times(time.perf_counter() - started, float(done.stdout))
+    done, passed, used = timed(command, {})
+    return Times(passed, float(done.stdout), used)
 
 
 def loop(way: str, targets: list[str], networks: int, seed: int) -> float:
@@ -136,20 +148,19 @@ def main() -> None:
     if options.way is not None:
         print(loop(options.way, options.targets, options.networks, options.seed))
         return
-    print(f"{options.networks} networks, seconds{'all':>18}{'run':>8}{'loop / check: all':>32}{'run':>8}")
+    over = "".join(f"{name + ' / it':>27}" for name in WAYS)
+    print(f"{f'{options.networks} networks, seconds':<34}{'all':>8}{'run':>8}{'used':>8}  {over}")
     for who, targets in WHO.items():
-        loops = {name: looped(way, targets, options.networks, options.seed) for name, way in WAYS.items()}
         print(who)
-        for name, times in loops.items():
-            print(f"  {name:<32}{times.all:>8.1f}{times.run:>8.1f}", flush=True)
+        loops = []
+        for name, way in WAYS.items():
+            loops.append(looped(way, targets, options.networks, options.seed))
+            print(f"  {name:<32}{loops[-1]}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             for state in ("cold", "warm"):
                 times = checked(targets, options.networks, options.seed, Path(folder) / "cache")
-                ratios = [(one.all / times.all, one.run / times.run) for one in loops.values()]
-                shown = "".join(
-                    f"{way:>14}{a:>6.1f}{b:>8.1f}" for way, (a, b) in zip(WAYS.values(), ratios, strict=True)
-                )
-                print(f"  gradconform check, {state:<13}{times.all:>8.1f}{times.run:>8.1f}{shown}", flush=True)
+                ratios = "".join(one.over(times) for one in loops)
+                print(f"  gradconform check, {state:<13}{times}  {ratios}", flush=True)
 
 
 if __name__ == "__main__":
