@@ -130,15 +130,16 @@ def bare(network: Network, parameters: Parameters, batch: Batch) -> Gradients[Ar
     return probed.gradients(programs.paths)
 
 
-def prepare(structures: Iterable[Structure]) -> None:
+def prepare(structures: Iterable[Structure], *, alone: bool = False) -> None:
     """Compile in the background what `gradients` will need for these structures, in their order, at most `PROGRAMS`.
 
-    A call that comes before its programs are compiled waits for them or compiles them itself, and raises what that
-    raises: nothing changes but the time that it takes.
+    `alone`: only what `bare` will need. A call that comes before its programs are compiled waits for them or compiles
+    them itself, and raises what that raises: nothing changes but the time that it takes.
     """
     for structure in structures:
         programs = compiled(structure)
-        programs.plain.ahead()
+        if not alone:
+            programs.plain.ahead()
         programs.probed.ahead()
 
 

@@ -106,6 +106,15 @@ def test_what_is_prepared_is_not_compiled_again_and_gives_the_same(jax, jax_adap
         assert len(events) == 4
 
 
+def test_bare_gradients_are_prepared_alone(jax, jax_adapter, draw, compiled):
+    module = jax_adapter.module
+    case = draw(TEXT, rows=2)
+    with compilations(jax) as events:
+        module.prepare([module.Structure.of(case.network, case.batch)], alone=True)
+        module.bare(case.network, case.parameters, case.batch)
+        assert len(events) == 1
+
+
 def test_what_cannot_be_prepared_is_told_at_the_call(jax_adapter, draw):
     module = jax_adapter.module
     case = draw("3 -> Sigmoid, BinaryCrossEntropy")

@@ -113,6 +113,16 @@ def test_a_framework(name):
     assert name in [entry.name for entry in installed()]
 
 
+@pytest.mark.torch
+@pytest.mark.jax
+def test_an_adapter_that_compiles_has_a_way_to_bare_gradients():
+    jax, torch = resolve("jax"), resolve("torch")
+    assert (torch.bare, resolve("reference").bare) == (None, None)
+    case = Example(parse("3 -> Dense(2), MeanSquaredError"), 2, ()).case(Draw("ordinary", 1), "float64")
+    found, bare = (way(case.network, case.parameters, case.batch) for way in (jax.gradients, jax.bare))
+    np.testing.assert_allclose(bare.parameters["0.weight"], found.parameters["0.weight"], rtol=1e-13)
+
+
 def test_the_adapters_are_named_and_torch_comes_first():
     assert adapter_names() == ["torch", "jax"]
 
