@@ -38,7 +38,8 @@ from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.judge import judge
 from gradconform.conformance.message import filled, finding_text
 from gradconform.conformance.plan import Chunk, DrawnNetworks, Networks, Plan, choose_dtypes, network_strategy
-from gradconform.conformance.plugin import JUDGED, MAX_EXAMPLES
+from gradconform.conformance.plugin import JUDGED, asked
+from gradconform.conformance.profiles import PROFILES
 from gradconform.conformance.shrinking import shrink
 from gradconform.conformance.situation import Situation
 from gradconform.conformance.strategies import DRAWS
@@ -55,6 +56,10 @@ GROUPS: dict[str, list[Check]] = {
 
 SEVERAL_SAMPLES = {"batch-permutation", "sum-of-samples", "sample-twice", "stateless"}
 """The relations between the samples of a batch."""
+
+OF_SAMPLES, OF_OTHERS = {"sum-of-samples", "sample-twice"}, {"delta-rows", "cotangent-linearity"}
+"""The groups that ask for batches of one sample too, and those that draw networks of their own: they have few shapes in
+common with other groups."""
 
 
 @dataclass
@@ -83,7 +88,7 @@ class Item:
     implementation: Implementation
     dtype: str
     networks: DrawnNetworks | None = None
-    max_examples: int = MAX_EXAMPLES
+    max_examples: int = PROFILES["default"].structures
     seed: int = 0
     expected: tuple[Expected, ...] = ()
     counts: Counter[str] = field(default_factory=Counter)
@@ -129,6 +134,20 @@ class Item:
         if expected.met:
             pytest.xfail(expected.reasons())
 
+    def parameter(self, name: str) -> Any:
+        """Return the item as a parameter of a test, under a name.
+
+        Where each shape is compiled, items that have them in common are of one group for `pytest --dist loadgroup`: one
+        worker compiles for all of them.
+        """
+        import pytest
+
+        if not self.implementation.capabilities.compiled:
+            return pytest.param(self, id=name)
+        others = self.group if self.group in OF_OTHERS else "samples" if self.group in OF_SAMPLES else "batches"
+        group = f"{self.implementation.name}-{self.dtype}-{others}"
+        return pytest.param(self, id=name, marks=pytest.mark.xdist_group(group))
+
     @property
     def title(self) -> str:
         """Under which the comparisons are counted."""
@@ -165,8 +184,8 @@ def conformance_tests(
     *,
     networks: Networks | None = None,
     dtypes: Sequence[str] | None = None,
-    max_examples: int = MAX_EXAMPLES,
-    seed: int = 0,
+    max_examples: int | None = None,
+    seed: int | None = None,
     expected_failures: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that makes a test with the argument `check` into one pytest item a check and dtype.
@@ -174,8 +193,8 @@ def conformance_tests(
     candidate: what `gradconform.check` takes: a function, an object, a module, a target as on the command line.
     networks: one network or several, as records or in notation, or a Hypothesis strategy; default: what it declares.
     dtypes: default what it declares.
-    max_examples: structures an item, each with several cases.
-    seed: the same seed draws the same.
+    max_examples: structures an item, each with several cases; default: as `--gradconform-profile` says.
+    seed: the same seed draws the same; default: that of `--gradconform-seed` or of the profile, else 0.
     expected_failures: reasons by key, such as `{"parameters WRONG Dense.bias": "issue 12"}`. What they name is shown as
         an expected failure (xfail); where it does not happen, that is a failure.
 
@@ -184,6 +203,8 @@ def conformance_tests(
     import pytest
 
     try:
+        if max_examples is None:
+            max_examples = asked.max_examples
         if not isinstance(max_examples, int) or max_examples < 1:
             raise InvalidInput(f"max_examples: expected an integer of at least 1, got {max_examples!r}")
         implementation = known.of(candidate)
@@ -192,7 +213,7 @@ def conformance_tests(
             networks,
             None if dtypes is None else choose_dtypes(dtypes),
             max_examples=max_examples,
-            seed=seed,
+            seed=(asked.seed or 0) if seed is None else seed,
         )
         keys = read_expected(expected_failures)
         groups = list(dict.fromkeys(item.group for item in chosen))
@@ -203,7 +224,7 @@ def conformance_tests(
         raise pytest.Collector.CollectError(f"gradconform: {error}") from None
     for item in chosen:
         item.expected = tuple(key for key in keys if _concerns(key, item))
-    return pytest.mark.parametrize("check", [pytest.param(item, id=f"{item.group}-{item.dtype}") for item in chosen])
+    return pytest.mark.parametrize("check", [item.parameter(f"{item.group}-{item.dtype}") for item in chosen])
 
 
 def items(
@@ -211,7 +232,7 @@ def items(
     networks: Networks | None = None,
     dtypes: Sequence[str] | None = None,
     *,
-    max_examples: int = MAX_EXAMPLES,
+    max_examples: int = PROFILES["default"].structures,
     seed: int = 0,
 ) -> list[Item]:
     """Return the items of an implementation: every group that applies to what it declares, in each of its dtypes.

@@ -31,6 +31,11 @@ class Profile:
     required: tuple[Axis, ...] = ("regime", "layer", "loss", "reduction", "dtype")
     draws: int | None = None
 
+    @property
+    def explores(self) -> bool:
+        """Whether the pytest suite draws something else each time: so does what has all the time there is."""
+        return self.networks is None
+
     def promises(self, *, max_examples: int | None, max_time: float | None, narrowed: bool) -> tuple[Axis, ...]:
         """Return what a run has to meet: nothing where the user asked for less than the profile does.
 
@@ -45,7 +50,7 @@ PROFILES = {
     "smoke": Profile(
         # six structures, one for each loss, and more cases than regimes: seconds, with both frameworks
         networks=24,
-        structures=3,
+        structures=4,
         summary="24 networks, at most 20 s",
         max_time=20.0,
         draws=4,
