@@ -47,7 +47,7 @@ def test_each_profile_has_its_networks_time_seed_and_promises(planned):
         "smoke": 24, "default": 100, "ci": 300, "nightly": UNLIMITED,
     }  # fmt: skip
     assert {name: plan.max_time for name, plan in plans.items()} == {
-        "smoke": 20, "default": None, "ci": None, "nightly": 1800,
+        "smoke": 60, "default": None, "ci": None, "nightly": 1800,
     }  # fmt: skip
     assert plans["ci"].seed == CI_SEED
     assert len({plan.seed for plan in plans.values()}) == 4
@@ -66,7 +66,7 @@ def test_options_go_before_the_profile(planned):
         (["--max-examples", "99"], False),
         (["--max-examples", "100"], True),
         (["--max-time", "60"], False),
-        (["--profile", "smoke", "--max-time", "60"], True),
+        (["--profile", "smoke", "--max-time", "90"], True),
         (["--profile", "nightly", "--max-examples", "100000"], False),
         (["--network", "2 -> Dense(2), Huber"], False),
         (["--only", "parameters"], False),
