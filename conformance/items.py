@@ -9,6 +9,7 @@ def test_conformance(check):
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,8 +38,17 @@ from gradconform.conformance.findings import Failure, Origin, finding_of
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.judge import judge
 from gradconform.conformance.message import filled, finding_text
-from gradconform.conformance.plan import Chunk, DrawnNetworks, Networks, Plan, choose_dtypes, network_strategy
-from gradconform.conformance.plugin import JUDGED, MAX_EXAMPLES
+from gradconform.conformance.plan import (
+    COMPILED_DRAWS,
+    Chunk,
+    DrawnNetworks,
+    Networks,
+    Plan,
+    choose_dtypes,
+    network_strategy,
+)
+from gradconform.conformance.plugin import JUDGED, asked
+from gradconform.conformance.profiles import PROFILES
 from gradconform.conformance.shrinking import shrink
 from gradconform.conformance.situation import Situation
 from gradconform.conformance.strategies import DRAWS
@@ -55,6 +65,13 @@ GROUPS: dict[str, list[Check]] = {
 
 SEVERAL_SAMPLES = {"batch-permutation", "sum-of-samples", "sample-twice", "stateless"}
 """The relations between the samples of a batch."""
+
+FEWEST = 4
+"""Structures that an item has at least, unless it is asked for fewer."""
+
+OF_SAMPLES, OF_OTHERS = {"sum-of-samples", "sample-twice"}, {"delta-rows", "cotangent-linearity"}
+"""The groups that ask for batches of one sample too, and those that draw networks of their own: they have few shapes in
+common with other groups."""
 
 
 @dataclass
@@ -76,28 +93,41 @@ class _ItemPlan(Plan):
 class Item:
     """A group of checks on one implementation in one dtype. Calling it checks, and fails the running test.
 
-    `max_examples`: structures, each with several cases. `counts`: how many comparisons were made, by title.
+    `max_examples`: structures, each with several cases; where each shape is compiled, fewer with more. `counts`: how many
+    comparisons were made, by title.
     """
 
     group: str
     implementation: Implementation
     dtype: str
     networks: DrawnNetworks | None = None
-    max_examples: int = MAX_EXAMPLES
+    max_examples: int = PROFILES["default"].structures
     seed: int = 0
     expected: tuple[Expected, ...] = ()
     counts: Counter[str] = field(default_factory=Counter)
     called: bool = False
     examined: tuple[Example, str] | None = None
     """The example that failed, with its text."""
+    examples: int = 0
+    """How many were examined."""
+
+    @property
+    def draws(self) -> int:
+        """How many cases each structure has."""
+        return COMPILED_DRAWS if self.implementation.capabilities.compiled else DRAWS
+
+    @property
+    def structures(self) -> int:
+        """How many structures there are, with as many cases in all: but not so few that a check applies to none."""
+        return min(self.max_examples, max(FEWEST, math.ceil(self.max_examples * DRAWS / self.draws)))
 
     @property
     def plan(self) -> Plan:
         """What the item is to do."""
         return _ItemPlan(
             [self.implementation],
-            max_examples=self.max_examples * DRAWS,
-            draws=DRAWS,
+            max_examples=self.structures * self.draws,
+            draws=self.draws,
             seed=self.seed,
             networks=self.networks,
             dtypes=[self.dtype],
@@ -129,6 +159,20 @@ class Item:
         if expected.met:
             pytest.xfail(expected.reasons())
 
+    def parameter(self, name: str) -> Any:
+        """Return the item as a parameter of a test, under a name.
+
+        Where each shape is compiled, items that have them in common are of one group for `pytest --dist loadgroup`: one
+        worker compiles for all of them.
+        """
+        import pytest
+
+        if not self.implementation.capabilities.compiled:
+            return pytest.param(self, id=name)
+        others = self.group if self.group in OF_OTHERS else "samples" if self.group in OF_SAMPLES else "batches"
+        group = f"{self.implementation.name}-{self.dtype}-{others}"
+        return pytest.param(self, id=name, marks=pytest.mark.xdist_group(group))
+
     @property
     def title(self) -> str:
         """Under which the comparisons are counted."""
@@ -137,10 +181,14 @@ class Item:
     def examine(self, example: Example, counts: Counter[str]) -> str | None:
         """Judge the cases of an example and count; return the text of what failed, made small, in the first that does.
 
-        Hypothesis asks for an example that failed once more: it gets the same answer.
+        Hypothesis asks for an example that failed once more: it gets the same answer. It draws as many for every item;
+        those behind the item's own number are not looked at.
         """
         if self.examined is not None and self.examined[0] == example:
             return self.examined[1]
+        if self.examples >= self.structures:
+            return None
+        self.examples += 1
         for draw in example.draws:
             situation = Situation(example.case(draw, self.dtype))
             judgement = judge(self.implementation, situation, GROUPS[self.group])
@@ -165,8 +213,8 @@ def conformance_tests(
     *,
     networks: Networks | None = None,
     dtypes: Sequence[str] | None = None,
-    max_examples: int = MAX_EXAMPLES,
-    seed: int = 0,
+    max_examples: int | None = None,
+    seed: int | None = None,
     expected_failures: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that makes a test with the argument `check` into one pytest item a check and dtype.
@@ -174,8 +222,8 @@ def conformance_tests(
     candidate: what `gradconform.check` takes: a function, an object, a module, a target as on the command line.
     networks: one network or several, as records or in notation, or a Hypothesis strategy; default: what it declares.
     dtypes: default what it declares.
-    max_examples: structures an item, each with several cases.
-    seed: the same seed draws the same.
+    max_examples: structures an item, each with several cases; default: as `--gradconform-profile` says.
+    seed: the same seed draws the same; default: that of `--gradconform-seed` or of the profile, else 0.
     expected_failures: reasons by key, such as `{"parameters WRONG Dense.bias": "issue 12"}`. What they name is shown as
         an expected failure (xfail); where it does not happen, that is a failure.
 
@@ -184,6 +232,8 @@ def conformance_tests(
     import pytest
 
     try:
+        if max_examples is None:
+            max_examples = asked.max_examples
         if not isinstance(max_examples, int) or max_examples < 1:
             raise InvalidInput(f"max_examples: expected an integer of at least 1, got {max_examples!r}")
         implementation = known.of(candidate)
@@ -192,7 +242,7 @@ def conformance_tests(
             networks,
             None if dtypes is None else choose_dtypes(dtypes),
             max_examples=max_examples,
-            seed=seed,
+            seed=(asked.seed or 0) if seed is None else seed,
         )
         keys = read_expected(expected_failures)
         groups = list(dict.fromkeys(item.group for item in chosen))
@@ -203,7 +253,7 @@ def conformance_tests(
         raise pytest.Collector.CollectError(f"gradconform: {error}") from None
     for item in chosen:
         item.expected = tuple(key for key in keys if _concerns(key, item))
-    return pytest.mark.parametrize("check", [pytest.param(item, id=f"{item.group}-{item.dtype}") for item in chosen])
+    return pytest.mark.parametrize("check", [item.parameter(f"{item.group}-{item.dtype}") for item in chosen])
 
 
 def items(
@@ -211,7 +261,7 @@ def items(
     networks: Networks | None = None,
     dtypes: Sequence[str] | None = None,
     *,
-    max_examples: int = MAX_EXAMPLES,
+    max_examples: int = PROFILES["default"].structures,
     seed: int = 0,
 ) -> list[Item]:
     """Return the items of an implementation: every group that applies to what it declares, in each of its dtypes.

@@ -1,11 +1,12 @@
 """The pytest plugin: options of the suite `pytest --pyargs gradconform.conformance`, and its counts in the summary.
 
 It is loaded into every pytest run where gradconform is installed, and does nothing there unless the suite's own items
-run. It imports neither NumPy nor a framework.
+run. It imports neither NumPy, Hypothesis nor a framework.
 """
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -13,11 +14,14 @@ from typing import Any
 
 import pytest
 
+from gradconform.conformance.profiles import PROFILES
+
 COUNTS = "gradconform"
 """The name of the user property that carries an item's counts, from an xdist worker too."""
 JUDGED = "judged"
 """The name, among an item's counts, of the number of cases that the implementation supports."""
-MAX_EXAMPLES = 10
+SEED = "gradconform_seed"
+"""Under which an xdist worker is told the seed."""
 
 _counted = pytest.StashKey[Counter[str]]()
 _failed = pytest.StashKey[bool]()
@@ -30,7 +34,10 @@ class Options:
     targets: list[str] = field(default_factory=list)
     dtypes: list[str] = field(default_factory=list)
     network: str | None = None
-    max_examples: int = MAX_EXAMPLES
+    profile: str = "default"
+    max_examples: int = PROFILES["default"].structures
+    seed: int | None = None
+    """None: always the same is drawn."""
 
 
 asked = Options()
@@ -59,7 +66,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--gradconform-max-examples",
         type=int,
         metavar="N",
-        help=f"structures an item, each with several cases; default: {MAX_EXAMPLES}",
+        help="structures an item, each with several cases; default: as the profile says",
+    )
+    group.addoption(
+        "--gradconform-profile",
+        choices=list(PROFILES),
+        default="default",
+        help=", ".join(f"{name}: {profile.structures} structures an item" for name, profile in PROFILES.items())
+        + ", others each time, of which those that fail are kept and tried again",
+    )
+    group.addoption(
+        "--gradconform-seed",
+        type=int,
+        metavar="N",
+        help="what is drawn; default: always the same, and with the profile nightly a new one, which is told",
     )
 
 
@@ -68,9 +88,29 @@ def pytest_configure(config: pytest.Config) -> None:
     asked.targets = _words(config.getoption("gradconform_implementations"))
     asked.dtypes = _words(config.getoption("gradconform_dtypes"))
     asked.network = config.getoption("gradconform_network")
-    asked.max_examples = config.getoption("gradconform_max_examples") or MAX_EXAMPLES
+    asked.profile = config.getoption("gradconform_profile")
+    profile = PROFILES[asked.profile]
+    asked.max_examples = config.getoption("gradconform_max_examples") or profile.structures
+    asked.seed = config.getoption("gradconform_seed")
+    if asked.seed is None and profile.explores:
+        # all workers of xdist draw from the seed of the process that started them
+        told = getattr(config, "workerinput", {}).get(SEED)
+        asked.seed = int.from_bytes(os.urandom(4), "big") if told is None else told
+    if not config.pluginmanager.hasplugin("xdist"):
+        config.addinivalue_line("markers", "xdist_group(name): items that pytest-xdist gives to one worker")
     config.stash[_counted] = Counter()
     config.pluginmanager.register(_Summary(config), "gradconform-summary")
+
+
+def pytest_report_header() -> str | None:
+    """Tell the seed of a run that explores: it is drawn anew each time."""
+    return f"gradconform: profile {asked.profile}, seed {asked.seed}" if asked.seed is not None else None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Hand the seed to a worker of pytest-xdist."""
+    node.workerinput[SEED] = asked.seed
 
 
 @pytest.fixture
@@ -129,6 +169,8 @@ class _Summary:
             terminalreporter.section("gradconform")
             for name, count in sorted(self.counts.items()):
                 terminalreporter.write_line(f"{name}: {count:,} comparisons")
+            if asked.seed is not None:
+                terminalreporter.write_line(f"the same again: --gradconform-seed {asked.seed}")
 
 
 def _words(text: str | None) -> list[str]:

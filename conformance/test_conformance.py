@@ -9,16 +9,21 @@ checks on the same strategies through the engine, and so do the items of `gradco
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, seed
 from hypothesis import strategies as st
 
 from gradconform.conformance import implementations as known
+from gradconform.conformance.hypothesis_profiles import settings_of
 from gradconform.conformance.items import Item, items
 from gradconform.conformance.plan import choose_dtypes
 from gradconform.conformance.plugin import asked
 from gradconform.errors import GradconformError
+
+Test = TypeVar("Test", bound=Callable[..., None])
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -34,19 +39,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         ]
     except GradconformError as error:
         raise pytest.UsageError(str(error)) from None
-    ids = [f"{item.group}-{item.implementation.name}-{item.dtype}" for item in chosen]
-    metafunc.parametrize("check", chosen, ids=ids)
+    # what is compiled takes longest, and comes first: no worker is left with it in the end
+    chosen.sort(key=lambda item: not item.implementation.capabilities.compiled)
+    metafunc.parametrize(
+        "check", [item.parameter(f"{item.group}-{item.implementation.name}-{item.dtype}") for item in chosen]
+    )
 
 
-@settings(
-    max_examples=asked.max_examples,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    phases=[Phase.generate],
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
-    print_blob=False,
-)
+def drawn(test: Test) -> Test:
+    """Set how much the running pytest draws, and from what."""
+    if asked.seed is not None:
+        test = seed(asked.seed)(test)
+    return settings_of(asked.profile, asked.max_examples, explore=asked.seed is not None)(test)
+
+
+@drawn
 @given(data=st.data())
 def test_conformance(check: Item, gradconform_counts: Counter[str], data: st.DataObject) -> None:
     """An implementation has the properties that a group of checks verifies."""

@@ -159,8 +159,8 @@ def test_imports_are_found_wherever_they_stand():
         ("gradconform", ("numpy", "torch", "jax", "hypothesis", "pytest", "msgspec")),
         ("gradconform.adapters", ("torch", "jax")),
         ("gradconform.conformance", ("torch", "jax")),
-        ("gradconform.conformance.cli", ("torch", "jax")),
-        ("gradconform.conformance.plugin", ("torch", "jax")),
+        ("gradconform.conformance.cli", ("numpy", "torch", "jax", "hypothesis")),
+        ("gradconform.conformance.plugin", ("numpy", "torch", "jax", "hypothesis")),
         ("gradconform.conformance.engine", ("torch", "jax")),
     ],
 )

@@ -5,16 +5,24 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 
+from gradconform import Dense, Huber, Network
+from gradconform.capabilities import Capabilities
 from gradconform.conformance import implementations as known
+from gradconform.conformance.examples import Draw, Example
 from gradconform.conformance.items import GROUPS, conformance_tests, items
+from gradconform.conformance.plan import COMPILED_DRAWS
+from gradconform.conformance.plugin import JUDGED, asked
 from gradconform.conformance.strategies import DRAWS
 from gradconform.errors import InvalidInput
 from gradconform.reference.backpropagation import gradients as right
 
 CANDIDATES = """
+from collections import Counter
 from dataclasses import replace
 from gradconform.reference.backpropagation import gradients as right
 
@@ -248,6 +256,46 @@ def test_what_is_declared_decides_which_groups_apply(declared, missing):
 def test_the_items_check_what_is_asked():
     (item, *_) = items(known.of(mine), "3 -> Dense(2), MeanSquaredError", ["float32"], max_examples=5, seed=7)
     assert (item.plan.max_examples, item.plan.seed, item.plan.dtypes) == (5 * DRAWS, 7, ["float32"])
+
+
+def test_items_for_which_the_same_shapes_are_compiled_are_for_one_worker():
+    compiled = replace(known.of(mine), capabilities=Capabilities(compiled=True))
+    marks = {item.group: [mark.args for mark in item.parameter("any").marks] for item in items(compiled)}
+    assert marks["agreement"] == marks["stateless"] == [("mine-float64-batches",)]
+    assert marks["sample-twice"] == marks["sum-of-samples"] == [("mine-float64-samples",)]
+    assert marks["delta-rows"] == [("mine-float64-delta-rows",)]
+    assert not any(item.parameter("any").marks for item in items(known.of(mine)))
+
+
+@pytest.mark.parametrize(("asked", "structures"), [(1, 1), (3, 3), (4, 4), (10, 5), (100, 50)])
+def test_where_each_shape_is_compiled_fewer_have_more_cases(asked, structures):
+    compiled = replace(known.of(mine), capabilities=Capabilities(compiled=True))
+    (item, *_) = items(compiled, max_examples=asked)
+    assert (item.structures, item.draws, item.plan.draws) == (structures, COMPILED_DRAWS, COMPILED_DRAWS)
+    (item, *_) = items(known.of(mine), max_examples=asked)
+    assert (item.structures, item.draws) == (asked, DRAWS)
+
+
+def test_no_more_is_examined_than_the_item_wants():
+    network = Network(inputs=2, layers=(Dense(2),), loss=Huber())
+    (item, *_) = items(known.of(mine), max_examples=2)
+    counts = Counter()
+    for seed in range(4):
+        assert item.examine(Example(network, 2, (Draw("integers", seed),)), counts) is None
+    assert counts[JUDGED] == 2
+
+
+def test_what_is_not_given_is_what_the_profile_says(monkeypatch):
+    def drawn(**more):
+        mark = conformance_tests(mine, networks="3 -> Dense(2), MeanSquaredError", **more)
+        item = mark.args[1][0].values[0]
+        return item.max_examples, item.seed
+
+    monkeypatch.setattr(asked, "max_examples", 33)
+    assert drawn() == (33, 0)
+    monkeypatch.setattr(asked, "seed", 8)
+    assert drawn() == (33, 8)
+    assert drawn(max_examples=2, seed=1) == (2, 1)
 
 
 def test_a_dtype_that_is_not_supported_is_told():

@@ -107,6 +107,53 @@ def test_wrong_options_are_told(suite, arguments, sentence):
     assert sentence in done.stdout + done.stderr
 
 
+RARE = """
+from gradconform.reference.backpropagation import gradients as right
+
+def rare(network, parameters, batch):
+    found = dict(right(network, parameters, batch).parameters)
+    if network.inputs % 2:
+        return {path: 2 * value for path, value in found.items()}
+    return found
+"""
+
+
+def test_a_nightly_run_tells_its_seed_and_keeps_what_failed(suite, tmp_path):
+    (tmp_path / "rare.py").write_text(RARE, "utf-8")
+    nightly = [
+        "--pyargs",
+        "gradconform.conformance",
+        "--gradconform-implementations",
+        "rare.py:rare",
+        "-k",
+        "agreement",
+    ]
+    done = suite(*nightly, "--gradconform-profile", "nightly", "--gradconform-max-examples", "30")
+    assert done.returncode == 1, done.stdout
+    seed = re.search(r"the same again: --gradconform-seed (\d+)", done.stdout)[1]
+    assert list((tmp_path / ".hypothesis" / "examples").rglob("*"))
+    # the first example that is tried is the one that failed
+    more = ("--gradconform-max-examples", "1", "--gradconform-seed", seed)
+    assert suite(*nightly, *more).returncode == 1
+
+
+def test_the_workers_of_a_nightly_run_draw_from_one_seed(suite):
+    arguments = ["--gradconform-implementations", "reference", "-k", "delta-rows", "--gradconform-profile", "nightly"]
+    spread = suite(*pyargs(*arguments), "-n", "2")
+    seed = re.search(r"the same again: --gradconform-seed (\d+)", spread.stdout)[1]
+    alone = suite(*pyargs(*arguments, "--gradconform-seed", seed))
+    counted = [line for line in alone.stdout.splitlines() if line.startswith("reference numpy")]
+    assert len(counted) == 2
+    assert all(line in spread.stdout for line in counted)
+
+
+def test_a_smoke_run_compares_something_in_every_item(suite):
+    arguments = ["--gradconform-implementations", "reference", "--gradconform-profile", "smoke"]
+    done = suite("--pyargs", "gradconform.conformance", *arguments)
+    assert done.returncode == 0, done.stdout
+    assert "--gradconform-seed" not in done.stdout
+
+
 def test_the_plugin_leaves_other_tests_alone(suite, tmp_path):
     (tmp_path / "test_own.py").write_text("def test_own():\n    assert True\n", "utf-8")
     done = suite("test_own.py")
