@@ -69,9 +69,8 @@ def main(minutes: float, workers: int, seed: int, targets: list[str]) -> None:
     print(f"regimes          {sum(name in result.regimes for name in REGIMES)} of {len(REGIMES)}")
     print(f"pairs            {len(pairs):,} of a regime with a layer, a loss or a type")
     for tally in result.implementations:
-        print(
-            f"worst            {tally.name} {tally.dtype} {tally.worst_ratio:.4f} at {tally.worst_at} of {tally.worst_network}"
-        )
+        where = f"{tally.worst_at} of {tally.worst_network}"
+        print(f"worst            {tally.name} {tally.dtype} {tally.worst_ratio:.4f} at {where}")
     print(f"findings         {len(result.findings)}, {result.verdict}")
     for finding in result.findings:
         print(f"                 {finding.implementation}: {finding.sentence}: {finding.notation}")

@@ -50,7 +50,7 @@ class Listener:
             key = f"{name} {dtype} {look} {check}"
             if ratio > (tops[key].ratio if key in tops else 0.0):
                 network = network or str(case.network)
-                tops[key] = Top(ratio, path, network, regime)
+                tops[key] = Top(float(ratio), path, network, regime)
 
 
 def pair(regime: str, kind: str) -> str:
