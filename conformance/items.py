@@ -93,8 +93,8 @@ class _ItemPlan(Plan):
 class Item:
     """A group of checks on one implementation in one dtype. Calling it checks, and fails the running test.
 
-    `max_examples`: structures, each with several cases; where each shape is compiled, fewer with more. `counts`: how many
-    comparisons were made, by title.
+    `max_examples`: structures, each with several cases; where each shape is compiled, fewer with more. `counts`: how
+    many comparisons were made, by title.
     """
 
     group: str
