@@ -130,17 +130,16 @@ def bare(network: Network, parameters: Parameters, batch: Batch) -> Gradients[Ar
     return probed.gradients(programs.paths)
 
 
-def prepare(structures: Iterable[Structure], *, alone: bool = False) -> None:
-    """Compile in the background what `gradients` will need for these structures, in their order, at most `PROGRAMS`.
+def prepare(network: Network, batch: Batch, *, alone: bool = False) -> None:
+    """Compile in the background what `gradients` will need for a batch of this shape; `alone`: what `bare` will need.
 
-    `alone`: only what `bare` will need. A call that comes before its programs are compiled waits for them or compiles
-    them itself, and raises what that raises: nothing changes but the time that it takes.
+    A call that comes before its programs are compiled waits for them or compiles them itself, and raises what that
+    raises: nothing changes but the time that it takes. At most `PROGRAMS` structures are kept.
     """
-    for structure in structures:
-        programs = compiled(structure)
-        if not alone:
-            programs.plain.ahead()
-        programs.probed.ahead()
+    programs = compiled(Structure.of(network, batch))
+    if not alone:
+        programs.plain.ahead()
+    programs.probed.ahead()
 
 
 def _programs(network: Network, parameters: Parameters, batch: Batch) -> tuple[Programs, Operands]:

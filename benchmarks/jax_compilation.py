@@ -86,7 +86,8 @@ def measure(what: str) -> dict[str, float]:
     new(first)  # what is done once in a process
     started, used = time.perf_counter(), time.process_time()
     if what == "prepare":
-        module.prepare(module.Structure.of(case.network, case.batch) for case in others)
+        for case in others:
+            module.prepare(case.network, case.batch)
     for case in others:
         new(case)
     seconds = time.perf_counter() - started, time.process_time() - used

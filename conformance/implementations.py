@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -52,6 +52,12 @@ ENTRY_POINTS = "gradconform.adapters"
 Word = TypeVar("Word", bound=str)
 
 
+class Prepare(Protocol):
+    """Compiles in the background what gradients of a network, or with `alone` only its bare ones, need for a batch."""
+
+    def __call__(self, network: Network, batch: Batch, *, alone: bool) -> None: ...
+
+
 @dataclass(frozen=True)
 class Implementation:
     """Something that computes gradients, under the name by which the user knows it.
@@ -62,7 +68,8 @@ class Implementation:
     the rest. `guard` holds the calls of what is not ours: within limits, and without a trace.
 
     `bare`, if there is one, is called as `gradients` is where the parameters' gradients alone are asked for, of a batch
-    whose shape may never come again: it takes less time to compile.
+    whose shape may never come again: it takes less time to compile. `prepare`, if there is one, is told what is called
+    next, to compile it in the background.
     """
 
     name: str
@@ -71,6 +78,7 @@ class Implementation:
     capabilities: Capabilities = EVERYTHING
     supported: tuple[str, ...] = DTYPES
     bare: Compute | None = None
+    prepare: Prepare | None = None
     kinks: dict[str, float] = field(default_factory=dict, compare=False)
     """What was found out: the share of the right-sided derivative that is taken at exactly 0, by the layer's name."""
     guard: Guard = field(default_factory=Guard, compare=False)
@@ -165,9 +173,9 @@ def adapter(name: str) -> Implementation:
         compiled=bool(getattr(module, "COMPILED", False)),
     )
     if name not in points:
-        bare = getattr(module, "bare", None)
+        bare, prepare = getattr(module, "bare", None), getattr(module, "prepare", None)
         guard = Guard(ours=True)
-        return Implementation(name, module.gradients, version, default, tuple(declared), bare, guard=guard)
+        return Implementation(name, module.gradients, version, default, tuple(declared), bare, prepare, guard=guard)
     own = declared_by(module, name, default)
     return Implementation(name, adapted(compute_of(module, name), own), version, own, tuple(declared), guard=Guard())
 

@@ -217,23 +217,22 @@ def choose_dtypes(dtypes: Sequence[str]) -> Sequence[str]:
 
 @dataclass(frozen=True)
 class Chunk:
-    """The examples of one start of Hypothesis: which round of a run they belong to, and which of its starts it is."""
+    """The examples of one start of Hypothesis: of which round of a run, which of its starts it is, and how many."""
 
     round: int = 0
     start: int = 0
+    count: int = CHUNK
 
 
-def draw_examples(
-    plan: Plan, chunk: Chunk, phases: list[Phase], function: Callable[[Example], None], count: int = CHUNK
-) -> None:
-    """Call `function` with the first `count` examples of a chunk of a plan: always the same ones for the same seed.
+def draw_examples(plan: Plan, chunk: Chunk, phases: list[Phase], function: Callable[[Example], None]) -> None:
+    """Call `function` with the examples of one chunk of a plan: always the same ones for the same seed.
 
     Hypothesis soon begins to vary examples a little instead of drawing others, which suits the search for a rare bug
     in one function; a survey of networks wants them independent. So it is started anew for every few of them.
     """
     configured = settings(
         settings.get_profile("default"),
-        max_examples=count,
+        max_examples=chunk.count,
         phases=phases,
         database=None,
         deadline=None,

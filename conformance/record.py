@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-import math
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from hypothesis import Phase
 
 from gradconform.case import Case
 from gradconform.conformance import implementations as known
@@ -23,13 +20,13 @@ from gradconform.conformance.compare import Kind, Look
 from gradconform.conformance.conditions import conditions
 from gradconform.conformance.coverage import Coverage, uncovered
 from gradconform.conformance.diagnosis import diagnose
-from gradconform.conformance.examples import Example
 from gradconform.conformance.expected import unexpected_pass
+from gradconform.conformance.exploring import Drawn, drawn_in
 from gradconform.conformance.findings import Failure, Origin, finding_of
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.judge import Judgement, judge_together, key_words
 from gradconform.conformance.notices import MAX_TIMEOUTS, Noticed, notes_of
-from gradconform.conformance.plan import CHUNK, UNLIMITED, Chunk, Enough, Plan, draw_examples
+from gradconform.conformance.plan import UNLIMITED, Enough, Plan
 from gradconform.conformance.regimes import REGIMES
 from gradconform.conformance.results import Finding, Met, Result, Tally, Verdict
 from gradconform.conformance.screening import Screened
@@ -42,8 +39,6 @@ from gradconform.conformance.summary import summary_of
 
 MAX_FINDINGS = 8
 """More bugs than this at once are not told apart; the counts still say how much failed."""
-PATIENCE = 20
-"""How many examples of structures that were met already are passed over, one after the other."""
 
 
 @dataclass(frozen=True)
@@ -90,21 +85,15 @@ class Record:
         self.changed: set[str] = set()
         self.timeouts: Counter[str] = Counter()
         self._shrinking = 0.0
-        self._passed_over = 0
-        self._met: set[Hashable] = set()
-        self._judged, self._left = 0, 0
-        """How many networks the current round has, and how many it still wants."""
-        self._simplest = False
-        """Whether the next example is the simplest one."""
         for implementation in plan.implementations:
             implementation.guard.timeout, implementation.guard.memory = plan.timeout, plan.max_memory
 
     def over(self, explore: Callable[[], None]) -> Result:
-        """Return the result of `explore`, which calls `example` or `case`.
+        """Return the result of `explore`, which calls `cases`.
 
         The first failure of an implementation is made small at once, other bugs after the exploring.
 
-        `case` and `example` raise `Enough`, which ends the exploring, once the run has all that it wants.
+        `cases` raises `Enough`, which ends the exploring, once the run has all that it wants.
         """
         # glibc hands freed memory back to the system, and asks for it again: having freed a large block, it keeps it
         np.empty(30 << 20, np.uint8)
@@ -127,41 +116,37 @@ class Record:
     def explore(self) -> None:
         """Draw the plan's rounds. What one of them counts does not depend on those before it."""
         for number, count in self.plan.networks_by_round:
-            self._met, self._passed_over, self._judged, self._left = set(), 0, 0, count
             for implementation in self.plan.implementations:
                 implementation.kinks.clear()
-            for start in itertools.count():
-                if not self._left:
-                    break
-                chunk = Chunk(number, start)
-                # the first example of every start is the simplest one, and one of a run is enough
-                self._simplest = number > 0 or start > 0
-                wanted = min(CHUNK, 1 + math.ceil(self._left / self.plan.draws_in(number)))
-                draw_examples(self.plan, chunk, [Phase.generate], partial(self.example, chunk), wanted)
+            ahead: Drawn | None = None
+            for drawn in drawn_in(self.plan, number, count):
+                self._prepare(drawn)
+                if ahead is not None:
+                    self._example(ahead)
+                ahead = drawn
+            if ahead is not None:
+                self._example(ahead)
 
-    def example(self, chunk: Chunk, example: Example) -> None:
-        """Judge all implementations on the cases of an example.
+    def _prepare(self, drawn: Drawn) -> None:
+        """Let implementations that compile do so for what comes next, while something else is judged."""
+        example, plan = drawn.example, self.plan
+        for implementation in plan.implementations:
+            if implementation.prepare is None:
+                continue
+            for dtype in plan.dtypes_of(implementation):
+                batch = example.case(drawn.draws[0], dtype).batch
+                implementation.prepare(example.network, batch, alone=False)
+                if batch.rows > 1 and any(check.relation for check in plan.checks):
+                    implementation.prepare(example.network, batch.take(slice(1)), alone=True)
 
-        Structures that the round has met are passed over, unless there seem to be no others.
-        """
-        if not self._left:
-            return
-        self._enough()
-        example = self.plan.turned(example, chunk.round, self._judged)
-        known = self._simplest or example.structure in self._met
-        self._simplest = False
-        if known and self._passed_over < PATIENCE:
-            self._passed_over += 1
-            return
-        self._passed_over = 0
-        self.structures += example.structure not in self._met
-        self._met.add(example.structure)
-        draws = example.draws[: self._left]
-        self._judged, self._left = self._judged + len(draws), self._left - len(draws)
+    def _example(self, drawn: Drawn) -> None:
+        """Judge all implementations on the cases of an example."""
+        example, draws = drawn.example, drawn.draws
+        self.structures += drawn.new
         size = together(example.network, example.rows)
         for start in range(0, len(draws), size):
             several = [
-                Given(partial(example.case, draw), f"regime {draw.regime}", Origin(chunk, example, draw))
+                Given(partial(example.case, draw), f"regime {draw.regime}", Origin(drawn.chunk, example, draw))
                 for draw in draws[start : start + size]
             ]
             self.cases(several, relations=start == 0)

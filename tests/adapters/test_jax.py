@@ -99,7 +99,8 @@ def test_what_is_prepared_is_not_compiled_again_and_gives_the_same(jax, jax_adap
     fresh = [leaves(jax_adapter(case)) for case in cases]
     compiled.cache_clear()
     with compilations(jax) as events:
-        module.prepare(module.Structure.of(case.network, case.batch) for case in cases)
+        for case in cases:
+            module.prepare(case.network, case.batch)
         for case, expected in zip(cases, fresh, strict=True):
             for name, array in leaves(jax_adapter(case)).items():
                 np.testing.assert_array_equal(array, expected[name])
@@ -110,7 +111,7 @@ def test_bare_gradients_are_prepared_alone(jax, jax_adapter, draw, compiled):
     module = jax_adapter.module
     case = draw(TEXT, rows=2)
     with compilations(jax) as events:
-        module.prepare([module.Structure.of(case.network, case.batch)], alone=True)
+        module.prepare(case.network, case.batch, alone=True)
         module.bare(case.network, case.parameters, case.batch)
         assert len(events) == 1
 
@@ -119,7 +120,7 @@ def test_what_cannot_be_prepared_is_told_at_the_call(jax_adapter, draw):
     module = jax_adapter.module
     case = draw("3 -> Sigmoid, BinaryCrossEntropy")
     network = type(case.network)(3, case.network.layers, BinaryCrossEntropy("mean", -100.0, 1e-12))
-    module.prepare([module.Structure.of(network, case.batch)])
+    module.prepare(network, case.batch)
     for _ in range(2):
         with pytest.raises(Unsupported, match=r"^jax: BinaryCrossEntropy has no floors, got"):
             module.gradients(network, case.parameters, case.batch)

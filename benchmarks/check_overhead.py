@@ -1,0 +1,150 @@
+"""What a check costs beside the bare gradient calls that it makes, in the steady state: everything compiled and loaded.
+
+    python benchmarks/check_overhead.py [--rounds 16] [NAME ...]
+
+A run of later rounds is made twice, first to compile and load, then timed, and every call that it made is made again
+without anything around it. Both in processor time, which other programs on the machine disturb less. The breakdown is
+of the timed run: what it spent in each part, without the parts inside it.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import argparse
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from functools import wraps
+from typing import Any
+
+from gradconform.conformance import implementations as known
+from gradconform.conformance import judge, record, screening, situation, stack
+from gradconform.conformance.engine import run
+from gradconform.conformance.examples import Example
+from gradconform.conformance.guard import Guard
+from gradconform.conformance.implementations import Implementation
+from gradconform.conformance.plan import BROAD, ROUND, Plan
+from gradconform.conformance.results import Result
+
+SEED = 5
+REST = "drawing"
+
+
+class Clock:
+    """Processor time by part: each part has the time that is spent in it and in no part inside it."""
+
+    def __init__(self) -> None:
+        self.spent: Counter[str] = Counter()
+        self._inside: list[str] = [REST]
+        self._since = time.process_time()
+
+    def of(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function with its time under a part."""
+
+        @wraps(function)
+        def timed(*arguments: Any, **options: Any) -> Any:
+            self._switch()
+            self._inside.append(part)
+            try:
+                return function(*arguments, **options)
+            finally:
+                self._switch()
+                self._inside.pop()
+
+        return timed
+
+    def _switch(self) -> None:
+        now = time.process_time()
+        self.spent[self._inside[-1]] += now - self._since
+        self._since = now
+
+
+PARTS: tuple[tuple[str, Any, str], ...] = (
+    ("cases", Example, "case"),
+    ("watching the calls", Guard, "call"),
+    ("bounds", stack, "expected"),
+    ("bounds", situation, "expected"),
+    ("comparing", screening, "screen"),
+    ("one by one", judge, "judge"),
+    ("relations", judge, "_relations"),
+    ("counting", record.Record, "_count_all"),
+)
+
+
+def breakdown(clock: Clock, work: Callable[[], Result]) -> Result:
+    """Run with the parts under the clock."""
+    before = [(place, name, getattr(place, name)) for _, place, name in PARTS]
+    for (part, place, name), (_, _, function) in zip(PARTS, before, strict=True):
+        setattr(place, name, clock.of(part, function))
+    try:
+        return work()
+    finally:
+        for place, name, function in before:
+            setattr(place, name, function)
+
+
+def measure(name: str, rounds: int) -> None:
+    """Print the line of one implementation, and where its time goes."""
+    implementation = known.resolve(name)
+    calls: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+
+    def noted(compute: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            calls.append((compute, arguments))
+            return compute(*arguments)
+
+        return call
+
+    def work(entry: Implementation) -> Result:
+        last = BROAD + rounds
+        return run(Plan([entry], max_examples=ROUND * last, seed=SEED, rounds=range(BROAD, last)))
+
+    work(implementation)
+    bare = implementation.bare
+    noting = replace(
+        implementation, gradients=noted(implementation.gradients), bare=None if bare is None else noted(bare)
+    )
+    started = time.process_time()
+    result = work(noting)
+    whole = time.process_time() - started
+    if not result.passed:
+        raise SystemExit(str(result))
+    alone = min(_alone(calls) for _ in range(3))
+    clock = Clock()
+    timed = replace(implementation, gradients=clock.of("gradients", implementation.gradients))
+    timed = replace(timed, bare=None if bare is None else clock.of("gradients", bare))
+    breakdown(clock, lambda: work(timed))
+    total = sum(clock.spent.values())
+    print(
+        f"{name:<10} {result.networks:,} networks, {result.comparisons:,} comparisons, {len(calls):,} calls: "
+        f"{whole:.2f} s / {alone:.2f} s = {whole / alone:.1f}, {result.comparisons / whole:,.0f} comparisons a second"
+    )
+    for part, seconds in clock.spent.most_common():
+        print(f"  {part:<20} {seconds / total:4.0%}")
+
+
+def _alone(calls: list[tuple[Callable[..., Any], tuple[Any, ...]]]) -> float:
+    started = time.process_time()
+    for compute, arguments in calls:
+        compute(*arguments)
+    return time.process_time() - started
+
+
+def main() -> None:
+    """Measure the implementations that are named, or all that are installed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="reference, torch, jax; default: all installed")
+    parser.add_argument("--rounds", type=int, default=16, help="of 32 networks each; default: 16")
+    options = parser.parse_args()
+    names = options.names or [entry.name for entry in known.everything()]
+    print("implementation: time of a check / time of its bare gradient calls")
+    for name in names:
+        measure(name, options.rounds)
+
+
+if __name__ == "__main__":
+    main()
