@@ -21,8 +21,8 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any
 
+from gradconform.conformance import exploring, judge, record, situation, stack
 from gradconform.conformance import implementations as known
-from gradconform.conformance import judge, record, screening, situation, stack
 from gradconform.conformance.engine import run
 from gradconform.conformance.examples import Example
 from gradconform.conformance.guard import Guard
@@ -31,7 +31,7 @@ from gradconform.conformance.plan import BROAD, ROUND, Plan
 from gradconform.conformance.results import Result
 
 SEED = 5
-REST = "drawing"
+REST = "the rest"
 
 
 class Clock:
@@ -64,11 +64,13 @@ class Clock:
 
 
 PARTS: tuple[tuple[str, Any, str], ...] = (
+    ("drawing", exploring, "draw_examples"),
+    ("stacking", record, "situations_of"),
     ("cases", Example, "case"),
     ("watching the calls", Guard, "call"),
     ("bounds", stack, "expected"),
     ("bounds", situation, "expected"),
-    ("comparing", screening, "screen"),
+    ("comparing", judge, "screen"),
     ("one by one", judge, "judge"),
     ("relations", judge, "_relations"),
     ("counting", record.Record, "_count_all"),
