@@ -97,17 +97,21 @@ class Coverage:
 
     def count(self, network: Network, regime: str, dtype: str, comparisons: Sequence[Comparison]) -> None:
         """Add a case that was compared; `regime` is empty where its numbers were not drawn from one."""
-        kinds, loss, reduction = _words(network)
-        self._supported.update(_cells(kinds, loss, reduction, regime, dtype))
+        names, loss, reduction = _words(network)
+        cells = _cells(frozenset(names), loss, reduction, regime, dtype)
+        self._supported.update(cells)
         self._shows_steps = self._shows_steps or any(comparison.look == "local" for comparison in comparisons)
         layers, tells, loss_told = told(network, comparisons)
-        if tells:
-            named = tuple(sorted({kinds[index] for index in layers}))
-            self._told.update(_cells(named, loss if loss_told else "", reduction, regime, dtype))
+        if tells and loss_told and len(layers) == len(names):
+            self._told.update(cells)
+        elif tells:
+            told_names = frozenset(names[index] for index in layers)
+            self._told.update(_cells(told_names, loss if loss_told else "", reduction, regime, dtype))
 
     def refuse(self, network: Network, regime: str, dtype: str) -> None:
         """Add a case that the implementation does not support."""
-        self._refused.update(_cells(*_words(network), regime, dtype))
+        names, loss, reduction = _words(network)
+        self._refused.update(_cells(frozenset(names), loss, reduction, regime, dtype))
 
     def covered(self, name: str, rotation: Rotation, dtypes: Sequence[str], required: Iterable[Axis]) -> Covered:
         """Return what was met of what is drawn, and what of it is missing where it is `required`.
@@ -191,11 +195,11 @@ def _words(network: Network) -> tuple[tuple[str, ...], str, str]:
 
 
 @lru_cache(maxsize=4096)
-def _cells(layers: tuple[str, ...], loss: str, reduction: str, regime: str, dtype: str) -> tuple[Cell, ...]:
+def _cells(layers: frozenset[str], loss: str, reduction: str, regime: str, dtype: str) -> tuple[Cell, ...]:
     """Return all that a case counts in; an empty word counts in nothing."""
     values: dict[Axis, list[str]] = {
         "regime": [regime],
-        "layer": list(dict.fromkeys(layers)),
+        "layer": list(layers),
         "loss": [loss],
         "reduction": [reduction],
         "dtype": [dtype],

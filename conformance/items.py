@@ -9,6 +9,7 @@ def test_conformance(check):
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,7 +38,15 @@ from gradconform.conformance.findings import Failure, Origin, finding_of
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.judge import judge
 from gradconform.conformance.message import filled, finding_text
-from gradconform.conformance.plan import Chunk, DrawnNetworks, Networks, Plan, choose_dtypes, network_strategy
+from gradconform.conformance.plan import (
+    COMPILED_DRAWS,
+    Chunk,
+    DrawnNetworks,
+    Networks,
+    Plan,
+    choose_dtypes,
+    network_strategy,
+)
 from gradconform.conformance.plugin import JUDGED, asked
 from gradconform.conformance.profiles import PROFILES
 from gradconform.conformance.shrinking import shrink
@@ -56,6 +65,9 @@ GROUPS: dict[str, list[Check]] = {
 
 SEVERAL_SAMPLES = {"batch-permutation", "sum-of-samples", "sample-twice", "stateless"}
 """The relations between the samples of a batch."""
+
+FEWEST = 4
+"""Structures that an item has at least, unless it is asked for fewer."""
 
 OF_SAMPLES, OF_OTHERS = {"sum-of-samples", "sample-twice"}, {"delta-rows", "cotangent-linearity"}
 """The groups that ask for batches of one sample too, and those that draw networks of their own: they have few shapes in
@@ -81,7 +93,8 @@ class _ItemPlan(Plan):
 class Item:
     """A group of checks on one implementation in one dtype. Calling it checks, and fails the running test.
 
-    `max_examples`: structures, each with several cases. `counts`: how many comparisons were made, by title.
+    `max_examples`: structures, each with several cases; where each shape is compiled, fewer with more. `counts`: how
+    many comparisons were made, by title.
     """
 
     group: str
@@ -95,14 +108,26 @@ class Item:
     called: bool = False
     examined: tuple[Example, str] | None = None
     """The example that failed, with its text."""
+    examples: int = 0
+    """How many were examined."""
+
+    @property
+    def draws(self) -> int:
+        """How many cases each structure has."""
+        return COMPILED_DRAWS if self.implementation.capabilities.compiled else DRAWS
+
+    @property
+    def structures(self) -> int:
+        """How many structures there are, with as many cases in all: but not so few that a check applies to none."""
+        return min(self.max_examples, max(FEWEST, math.ceil(self.max_examples * DRAWS / self.draws)))
 
     @property
     def plan(self) -> Plan:
         """What the item is to do."""
         return _ItemPlan(
             [self.implementation],
-            max_examples=self.max_examples * DRAWS,
-            draws=DRAWS,
+            max_examples=self.structures * self.draws,
+            draws=self.draws,
             seed=self.seed,
             networks=self.networks,
             dtypes=[self.dtype],
@@ -156,10 +181,14 @@ class Item:
     def examine(self, example: Example, counts: Counter[str]) -> str | None:
         """Judge the cases of an example and count; return the text of what failed, made small, in the first that does.
 
-        Hypothesis asks for an example that failed once more: it gets the same answer.
+        Hypothesis asks for an example that failed once more: it gets the same answer. It draws as many for every item;
+        those behind the item's own number are not looked at.
         """
         if self.examined is not None and self.examined[0] == example:
             return self.examined[1]
+        if self.examples >= self.structures:
+            return None
+        self.examples += 1
         for draw in example.draws:
             situation = Situation(example.case(draw, self.dtype))
             judgement = judge(self.implementation, situation, GROUPS[self.group])

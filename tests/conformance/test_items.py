@@ -5,19 +5,24 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
+from gradconform import Dense, Huber, Network
 from gradconform.capabilities import Capabilities
 from gradconform.conformance import implementations as known
+from gradconform.conformance.examples import Draw, Example
 from gradconform.conformance.items import GROUPS, conformance_tests, items
-from gradconform.conformance.plugin import asked
+from gradconform.conformance.plan import COMPILED_DRAWS
+from gradconform.conformance.plugin import JUDGED, asked
 from gradconform.conformance.strategies import DRAWS
 from gradconform.errors import InvalidInput
 from gradconform.reference.backpropagation import gradients as right
 
 CANDIDATES = """
+from collections import Counter
 from dataclasses import replace
 from gradconform.reference.backpropagation import gradients as right
 
@@ -260,6 +265,24 @@ def test_items_for_which_the_same_shapes_are_compiled_are_for_one_worker():
     assert marks["sample-twice"] == marks["sum-of-samples"] == [("mine-float64-samples",)]
     assert marks["delta-rows"] == [("mine-float64-delta-rows",)]
     assert not any(item.parameter("any").marks for item in items(known.of(mine)))
+
+
+@pytest.mark.parametrize(("asked", "structures"), [(1, 1), (3, 3), (4, 4), (10, 5), (100, 50)])
+def test_where_each_shape_is_compiled_fewer_have_more_cases(asked, structures):
+    compiled = replace(known.of(mine), capabilities=Capabilities(compiled=True))
+    (item, *_) = items(compiled, max_examples=asked)
+    assert (item.structures, item.draws, item.plan.draws) == (structures, COMPILED_DRAWS, COMPILED_DRAWS)
+    (item, *_) = items(known.of(mine), max_examples=asked)
+    assert (item.structures, item.draws) == (asked, DRAWS)
+
+
+def test_no_more_is_examined_than_the_item_wants():
+    network = Network(inputs=2, layers=(Dense(2),), loss=Huber())
+    (item, *_) = items(known.of(mine), max_examples=2)
+    counts = Counter()
+    for seed in range(4):
+        assert item.examine(Example(network, 2, (Draw("integers", seed),)), counts) is None
+    assert counts[JUDGED] == 2
 
 
 def test_what_is_not_given_is_what_the_profile_says(monkeypatch):
