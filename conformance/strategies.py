@@ -8,16 +8,20 @@ from typing import Any, get_args
 from hypothesis import strategies as st
 
 from gradconform.capabilities import LABELS, Capabilities, Labels
-from gradconform.conformance.choices import LAYER_OPTIONS, LOSS_OPTIONS, finished, layer_options, loss_options
+from gradconform.conformance.choices import (
+    BATCH_SIZES,
+    LAYER_OPTIONS,
+    LOSS_OPTIONS,
+    finished,
+    layer_options,
+    loss_options,
+)
 from gradconform.conformance.examples import Draw, Example, Layout
 from gradconform.conformance.regimes import REGIMES
 from gradconform.layers import Dense, Layer
 from gradconform.losses import Loss, SoftmaxCrossEntropy
 from gradconform.network import Network
 from gradconform.templates import Template, parse_template
-
-BATCH_SIZES = (2, 1, 3, 5, 7)
-"""Two first, where Hypothesis shrinks to: with one sample, everything that goes wrong over the batch goes unseen."""
 
 DRAWS = 4
 """Cases per structure: a compiled gradient serves all of them."""
