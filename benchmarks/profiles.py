@@ -24,9 +24,7 @@ def run(profile: str, folder: Path) -> None:
     words = ["check", "--profile", profile, "--seed", str(SEED), "--no-cases", "--json", str(place)]
     program = [sys.executable, "-c", "from gradconform.conformance.cli import program; program()", *words]
     started = time.perf_counter()
-    done = subprocess.run(
-        program, cwd=folder, env={**os.environ, **COLD}, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(program, cwd=folder, env={**os.environ, **COLD}, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - started
     if not place.exists():
         sys.exit(done.stderr)
