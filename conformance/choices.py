@@ -36,6 +36,9 @@ from gradconform.network import Network
 
 Kind = TypeVar("Kind")
 
+BATCH_SIZES = (2, 1, 3, 5, 7)
+"""Two first, where Hypothesis shrinks to: with one sample, everything that goes wrong over the batch goes unseen."""
+
 REDUCTIONS: tuple[Reduction, ...] = ("mean", "sum", "none")
 """What is drawn where it is declared. The mean over the rows alone is, where nothing else is."""
 

@@ -66,8 +66,8 @@ GROUPS: dict[str, list[Check]] = {
 SEVERAL_SAMPLES = {"batch-permutation", "sum-of-samples", "sample-twice", "stateless"}
 """The relations between the samples of a batch."""
 
-FEWEST = 4
-"""Structures that an item has at least, unless it is asked for fewer."""
+SHARE, FEWEST = 0.8, 4
+"""Of the structures of an item, which part is compiled, with twice the cases each; and how many are at least."""
 
 OF_SAMPLES, OF_OTHERS = {"sum-of-samples", "sample-twice"}, {"delta-rows", "cotangent-linearity"}
 """The groups that ask for batches of one sample too, and those that draw networks of their own: they have few shapes in
@@ -81,12 +81,15 @@ class _ItemPlan(Plan):
     group: str = AGREEMENT
 
     def examples(self, round_: int = 0) -> st.SearchStrategy[Example]:
-        drawn = super().examples(round_)
+        return super().examples(round_).map(self._sized)
+
+    def turned(self, example: Example, round_: int, network: int) -> Example:
+        return self._sized(super().turned(example, round_, network))
+
+    def _sized(self, example: Example) -> Example:
         if self.group == "sample-twice":
-            return drawn.map(lambda example: replace(example, rows=1))
-        if self.group in SEVERAL_SAMPLES:
-            return drawn.map(lambda example: replace(example, rows=max(2, example.rows)))
-        return drawn
+            return replace(example, rows=1)
+        return replace(example, rows=max(2, example.rows)) if self.group in SEVERAL_SAMPLES else example
 
 
 @dataclass(eq=False)
@@ -118,8 +121,10 @@ class Item:
 
     @property
     def structures(self) -> int:
-        """How many structures there are, with as many cases in all: but not so few that a check applies to none."""
-        return min(self.max_examples, max(FEWEST, math.ceil(self.max_examples * DRAWS / self.draws)))
+        """How many structures there are: fewer where each is compiled, but not so few that a check applies to none."""
+        if not self.implementation.capabilities.compiled:
+            return self.max_examples
+        return min(self.max_examples, max(FEWEST, math.ceil(SHARE * self.max_examples)))
 
     @property
     def plan(self) -> Plan:

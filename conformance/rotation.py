@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from gradconform.capabilities import Capabilities, Labels
-from gradconform.conformance.choices import finished, layer_options, loss_options
+from gradconform.conformance.choices import BATCH_SIZES, finished, layer_options, loss_options
 from gradconform.conformance.examples import Draw, Example
 from gradconform.layers import Dense, Layer, Softmax
 from gradconform.losses import Loss, SoftmaxCrossEntropy
@@ -34,7 +34,8 @@ class Rotation:
     """The regimes, the losses by kind and reduction, and the activations by kind, each with its options, in turn.
 
     `losses` and `layers` are empty where the networks are given: then they stay as they are. `labels` and
-    `class_weights`: what a loss that is put in place of another may be given.
+    `class_weights`: what a loss that is put in place of another may be given. `rows`: the sizes of batches, in turn;
+    empty: they are as drawn.
     """
 
     regimes: tuple[str, ...]
@@ -42,12 +43,15 @@ class Rotation:
     layers: tuple[tuple[Layer, ...], ...] = ()
     labels: tuple[Labels, ...] = ("integer",)
     class_weights: bool = False
+    rows: tuple[int, ...] = ()
 
     def turned(self, example: Example, structure: int, network: int) -> Example:
         """Return an example with what its turn it is, for a structure and its first network by their numbers."""
         turned = in_regimes(example, [self._regime(network + index) for index in range(len(example.draws))])
         if not self.losses:
             return turned
+        if self.rows:
+            turned = replace(turned, rows=self.rows[structure % len(self.rows)])
         rng = Random(example.draws[0].seed)  # noqa: S311 - it chooses among options
         turned = self._with_loss(turned, self.losses[structure % len(self.losses)], rng)
         if structure % AS_DRAWN == 0:
@@ -135,7 +139,8 @@ def rotation_of(capabilities: Capabilities, seed: int, names: Sequence[str], *, 
     turns = [
         one[(turn + index) % len(one)] for turn in range(max(map(len, losses))) for index, one in enumerate(losses)
     ]
-    return Rotation(tuple(regimes), tuple(turns), tuple(layers), capabilities.labels, capabilities.class_weights)
+    rows = BATCH_SIZES if capabilities.samples == "batch" else ()
+    return Rotation(tuple(regimes), tuple(turns), tuple(layers), capabilities.labels, capabilities.class_weights, rows)
 
 
 def in_regimes(example: Example, regimes: Sequence[str]) -> Example:

@@ -10,7 +10,14 @@ import numpy as np
 from hypothesis import strategies as st
 
 from gradconform.capabilities import LABELS, Capabilities, Labels
-from gradconform.conformance.choices import LAYER_OPTIONS, LOSS_OPTIONS, finished, layer_options, loss_options
+from gradconform.conformance.choices import (
+    BATCH_SIZES,
+    LAYER_OPTIONS,
+    LOSS_OPTIONS,
+    finished,
+    layer_options,
+    loss_options,
+)
 from gradconform.conformance.examples import Draw, Example, Layout
 from gradconform.conformance.focus import EVERYTHING_DRAWN, Focus
 from gradconform.conformance.regimes import REGIMES
@@ -18,9 +25,6 @@ from gradconform.layers import Dense, Layer
 from gradconform.losses import Loss, SoftmaxCrossEntropy
 from gradconform.network import Network
 from gradconform.templates import Template, parse_template
-
-BATCH_SIZES = (2, 1, 3, 5, 7)
-"""Two first, where Hypothesis shrinks to: with one sample, everything that goes wrong over the batch goes unseen."""
 
 DRAWS = 4
 """Cases per structure: a compiled gradient serves all of them."""

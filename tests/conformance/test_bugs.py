@@ -37,9 +37,9 @@ def named(monkeypatch):
     return asked
 
 
-def checked(fault="derivative-missing", **more):
+def checked(fault="derivative-missing", max_examples=40, **more):
     options = {"seed": 2, "witnesses": False, "dtypes": ["float64"], "networks": network_strategy(SEVERAL), **more}
-    return run(Plan([FAULTS[fault].implementation()], 40, **options))
+    return run(Plan([FAULTS[fault].implementation()], max_examples, **options))
 
 
 def test_without_a_diagnosis_every_activation_is_a_finding_of_its_own():
@@ -48,9 +48,9 @@ def test_without_a_diagnosis_every_activation_is_a_finding_of_its_own():
 
 def test_what_a_diagnosis_explains_is_counted_with_it(named):
     apart = {}
-    for finding in checked(shrink_seconds=0).findings:
+    for finding in checked(max_examples=60, shrink_seconds=0).findings:
         apart[finding.key] = finding.failing_cases
-    (finding,) = checked().findings
+    (finding,) = checked(max_examples=60).findings
     assert (finding.symptom, finding.likely) == ("derivative-missing", "the derivative is left out")
     assert finding.failing_cases == sum(apart.values())
     own = finding.network.layers[-1]

@@ -153,7 +153,7 @@ def test_nan_where_the_arithmetic_has_no_number():
         lost.append(any(np.isnan(array).any() for array in found.parameters.values()))
         return found
 
-    result = left_alone(compute, networks="3 -> Dense(2) -> Sigmoid, BinaryCrossEntropy")
+    result = left_alone(compute, 48, networks="3 -> Dense(2) -> Sigmoid, BinaryCrossEntropy")
     assert any(lost)
     for tally in result.implementations:
         assert tally.lost > 0
@@ -179,7 +179,7 @@ def test_every_layout_of_the_result(lay_out):
 
 
 def test_parameters_alone():
-    result = left_alone(lambda *arguments: gradients(*arguments).parameters)
+    result = left_alone(lambda *arguments: gradients(*arguments).parameters, 48)
     assert set(result.implementations[0].checks) - {"delta-rows"} == {
         "parameters", "batch-permutation", "class-permutation", "sum-of-samples", "sample-twice",
         "cotangent-linearity", "repeatable", "stateless",

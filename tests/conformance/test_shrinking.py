@@ -89,7 +89,7 @@ def test_an_activation_is_shown_behind_one_dense_layer(fault):
 
 @pytest.mark.parametrize("fault", ["ignored-rows-counted", "sum-divides", "first-cotangent-only", "upstream-ignored"])
 def test_an_option_that_matters_stays_and_others_go(fault):
-    finding = first(FAULTS[fault].implementation(), max_examples=120)
+    finding = first(FAULTS[fault].implementation(), seed=5)
     kept = {
         "ignored-rows-counted": {"ignore_index"},
         "sum-divides": {"reduction"},

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gradconform import Dense, SoftmaxCrossEntropy
 from gradconform.capabilities import Capabilities, Labels
 from gradconform.conformance import strategies
-from gradconform.conformance.choices import REDUCTIONS
+from gradconform.conformance.choices import BATCH_SIZES, REDUCTIONS
 from gradconform.conformance.examples import Example, Layout
 from gradconform.conformance.guard import Guard
 from gradconform.conformance.implementations import Implementation
@@ -77,7 +77,7 @@ def test_every_label_layout_regime_batch_size_and_weighting_is_drawn(run):
     assert {example.labels for example in cross} == set(get_args(Labels))
     assert {example.layout for example in run} == set(get_args(Layout))
     assert {draw.regime for example in run for draw in example.draws} == set(REGIMES)
-    assert {example.rows for example in run} == set(strategies.BATCH_SIZES)
+    assert {example.rows for example in run} == set(BATCH_SIZES)
     assert {example.class_weights for example in cross} == {True, False}
     assert {type(example.network.loss) for example in run if example.class_weights} == {SoftmaxCrossEntropy}
 
@@ -268,7 +268,7 @@ def test_all_that_is_declared_is_drawn():
     losses = {example.network.loss for example in run}
     assert {loss.delta for loss in losses if isinstance(loss, Huber)} == {3}
     assert {loss.reduction for loss in losses if isinstance(loss, Huber)} == set(REDUCTIONS)
-    assert {example.rows for example in run} == set(strategies.BATCH_SIZES)
+    assert {example.rows for example in run} == set(BATCH_SIZES)
     assert {example.rows for example in declared(20, samples="single")} == {1}
 
 
