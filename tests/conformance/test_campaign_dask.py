@@ -53,7 +53,7 @@ def job(name, folder, max_examples):
 def cluster():
     """Start a scheduler and four workers, each with a nanny that starts it again."""
     with distributed.LocalCluster(
-        n_workers=4, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+        n_workers=4, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
     ) as started:
         yield started
 
@@ -83,7 +83,7 @@ def test_a_worker_that_is_killed_costs_no_count_and_adds_none(cluster, tmp_path)
 def test_a_fault_that_workers_meet_is_one_finding(cluster, tmp_path):
     result = run_job(job("wrong", tmp_path, 64), DaskCrew(cluster.scheduler_address))
     (finding,) = result.findings
-    assert (result.verdict, finding.symptom) == ("failed", "sign")
+    assert (result.verdict, finding.symptom) == ("failed", "minus-lost")
 
 
 @needs_dask
@@ -102,7 +102,7 @@ def test_a_campaign_of_the_command_line_runs_there(cluster, tmp_path, monkeypatc
 @needs_dask
 def test_a_scheduler_that_goes_away_is_told(tmp_path):
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
     ) as started:
         crew = DaskCrew(started.scheduler_address)
     crew.close()
