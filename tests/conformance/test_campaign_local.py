@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from gradconform.conformance.campaign import run_job
@@ -40,7 +39,7 @@ def never(*arguments):
     os._exit(3)
 """
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "setsid"), reason="the system has no sessions")
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system tells nothing of processes")
 
 
 @pytest.fixture
@@ -54,9 +53,20 @@ def job(name, max_examples=64):
     return Job(targets=(f"mine.py:{name}",), seed=1, max_examples=max_examples, network=NETWORK, only=("parameters",))
 
 
-def children():
-    """Return the processes that are there of this one, without those that serve all pools."""
-    return [child for child in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(child.cmdline())]
+def workers_of(process):
+    """Return the worker processes that a process has started."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text("ascii").split()
+    return [int(child) for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text("utf-8")]
+
+
+def gone(processes):
+    """Return whether processes end within some seconds."""
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{process}").exists() for process in processes):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def test_a_worker_that_is_killed_costs_no_count(folder):
@@ -69,7 +79,7 @@ def test_a_worker_that_is_killed_costs_no_count(folder):
         whole.implementations,
         whole.regimes,
     )
-    assert children() == []
+    assert workers_of(os.getpid()) == []
 
 
 def test_a_candidate_that_ends_every_process_is_a_finding_and_leaves_nobody_behind(folder):
@@ -77,7 +87,7 @@ def test_a_candidate_that_ends_every_process_is_a_finding_and_leaves_nobody_behi
     (finding,) = result.findings
     assert (result.verdict, finding.kind) == ("failed", "CRASHED")
     assert finding.sentence == "crashed: exited with code 3"
-    assert children() == []
+    assert workers_of(os.getpid()) == []
 
 
 def test_a_worker_has_a_core_to_itself_and_what_candidates_print_goes_aside(folder, monkeypatch, capfd):
@@ -108,8 +118,8 @@ def started(folder, *words):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    workers = psutil.Process(process.pid).children(recursive=True)
-    assert len(workers) >= 2
+    workers = workers_of(process.pid)
+    assert len(workers) == 2
     return process, workers
 
 
@@ -119,11 +129,11 @@ def test_ctrl_c_ends_a_campaign_with_what_was_done_and_no_process_is_left(folder
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "INTERRUPTED  what was compared so far agrees" in out
-    assert psutil.wait_procs(workers, timeout=20)[1] == []
+    assert gone(workers)
 
 
 def test_when_the_campaign_is_killed_its_workers_end(folder):
     process, workers = started(folder, "--max-time", "300")
     process.kill()
     process.communicate(timeout=60)
-    assert psutil.wait_procs(workers, timeout=20)[1] == []
+    assert gone(workers)
