@@ -155,7 +155,7 @@ def test_what_is_no_shard_is_refused(command, two, tmp_path):
         (["--shard", "1/2"], "--shard needs --seed, the same for all shards, or --profile ci"),
         (
             ["--shard", "1/2", "--seed", "1", "--max-time", "5"],
-            "--shard goes without --max-time: what a shard counts must not depend on how fast it is",
+            "--shard goes without --max-time or a profile that has one: its counts must not depend on the machine",
         ),
         (
             ["--shard", "1/2", "--seed", "1", "--data", "iris.csv"],
