@@ -44,7 +44,7 @@ def totals(result: Result) -> dict[str, object]:
 
 def main(networks: int, seed: int) -> None:
     job = Job(targets=("reference", "torch"), seed=seed, max_examples=networks)
-    cluster = distributed.LocalCluster(n_workers=WORKERS, threads_per_worker=1, processes=True, dashboard_address=None)
+    cluster = distributed.LocalCluster(n_workers=WORKERS, threads_per_worker=1, processes=True, dashboard_address=":0")
     with cluster, distributed.Client(cluster) as client:
         workers = client.run(os.getpid)
         killed: list[int] = []

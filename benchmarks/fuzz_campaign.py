@@ -4,6 +4,8 @@
 the process that leads the campaign, and of the largest of its workers.
 
     python benchmarks/fuzz_campaign.py [MINUTES [WORKERS [SEED [TARGET]...]]]
+
+It needs /proc.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ from collections import Counter
 from pathlib import Path
 
 import msgspec
-import psutil
 
 from gradconform.conformance.fuzz_log import FOLDER, ROUNDS, Entry
 from gradconform.conformance.regimes import REGIMES
@@ -29,20 +30,20 @@ SAMPLES = 12
 NAME = "benchmark"
 
 
-def resident(process: psutil.Process) -> tuple[int, int]:
+def resident(process: int) -> tuple[int, int]:
     """Return the bytes of a process, and of the largest of those it started; 0 for those that have ended."""
 
-    def of(one: psutil.Process) -> int:
+    def of(one: str) -> int:
         try:
-            return int(one.memory_info().rss)
-        except psutil.Error:
+            return int(Path(f"/proc/{one}/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except OSError:
             return 0
 
     try:
-        children = process.children(recursive=True)
-    except psutil.Error:
+        children = Path(f"/proc/{process}/task/{process}/children").read_text("ascii").split()
+    except OSError:
         children = []
-    return of(process), max(map(of, children), default=0)
+    return of(str(process)), max(map(of, children), default=0)
 
 
 def main(minutes: float, workers: int, seed: int, targets: list[str]) -> None:
@@ -51,9 +52,8 @@ def main(minutes: float, workers: int, seed: int, targets: list[str]) -> None:
     command += ["--workers", str(workers), "--seed", str(seed), "--name", NAME, "--json", "result.json"]
     started, samples = time.monotonic(), []
     with subprocess.Popen([*map(str, command)], cwd=folder, env={**os.environ}) as process:
-        watched = psutil.Process(process.pid)
         while process.poll() is None:
-            samples.append((time.monotonic() - started, *resident(watched)))
+            samples.append((time.monotonic() - started, *resident(process.pid)))
             time.sleep(min(5.0, minutes))
     result = Result.from_json((folder / "result.json").read_bytes())
     lines = (folder / FOLDER / NAME / ROUNDS).read_bytes().splitlines()

@@ -118,7 +118,7 @@ class Campaign:
 
     def _collect(self, finished: Iterable[Future[Done]]) -> None:
         died = False
-        waiting = deque(finished)
+        waiting = deque(sorted(finished, key=lambda future: self._running[future].number))
         while waiting:
             future = waiting.popleft()
             unit = self._running.pop(future)

@@ -59,21 +59,53 @@ class Covered(msgspec.Struct, kw_only=True):
     """By the pair, as in `layer x regime`, the first value and the second one."""
     missing: list[str] = []
     """What the run had to meet and did not, as in `regime tiny`."""
+    refused: list[str] = []
+    """What the implementation refused in every case that asked for it, pairs as in `layer ELU regime tiny`."""
+    untold: list[str] = []
+    """What was compared where nothing could be told."""
 
     def __add__(self, other: Covered) -> Covered:
         """Return what was met in either of two parts of a run."""
+        told = {" ".join(cell) for entry in (self, other) for cell, cases in entry.cells.items() if cases}
+        untold = {*self.untold, *other.untold} - told
+        refused = {*self.refused, *other.refused} - told - untold
         values = {
-            axis: _added(self.values.get(axis, {}), other.values.get(axis, {}))
+            axis: {
+                value: cases
+                for value, cases in _added(self.values.get(axis, {}), other.values.get(axis, {})).items()
+                if f"{axis} {value}" not in refused
+            }
             for axis in dict.fromkeys((*self.values, *other.values))
         }
         pairs: dict[str, dict[str, dict[str, int]]] = {}
         for pair in dict.fromkeys((*self.pairs, *other.pairs)):
+            one, two = pair.split(" x ")
             mine, its = self.pairs.get(pair, {}), other.pairs.get(pair, {})
-            pairs[pair] = {row: _added(mine.get(row, {}), its.get(row, {})) for row in dict.fromkeys((*mine, *its))}
-        lacking = dict.fromkeys((*self.missing, *other.missing))
-        places = {text: text.partition(" ") for text in lacking}
-        missing = [text for text, (axis, _, value) in places.items() if not values.get(axis, {}).get(value)]
-        return Covered(implementation=self.implementation, values=values, pairs=pairs, missing=missing)
+            pairs[pair] = {
+                row: {
+                    value: cases
+                    for value, cases in _added(mine.get(row, {}), its.get(row, {})).items()
+                    if refused.isdisjoint({f"{one} {row}", f"{two} {value}", f"{one} {row} {two} {value}"})
+                }
+                for row in dict.fromkeys((*mine, *its))
+            }
+        return Covered(
+            implementation=self.implementation,
+            values=values,
+            pairs={pair: {row: cells for row, cells in rows.items() if cells} for pair, rows in pairs.items()},
+            missing=[
+                text
+                for text in dict.fromkeys((*self.missing, *other.missing))
+                if self._lacks(text) and other._lacks(text)
+            ],
+            refused=sorted(refused),
+            untold=sorted(untold),
+        )
+
+    def _lacks(self, text: str) -> bool:
+        """Return whether what a part has to meet is missing in this one too, or was not to be met in it at all."""
+        axis, _, value = text.partition(" ")
+        return text in self.missing or (value not in self.values.get(axis, {}) and text not in self.refused)
 
     @property
     def cells(self) -> dict[Cell, int]:
@@ -163,6 +195,8 @@ class Coverage:
                 if pairs[one, other]
             },
             missing=[f"{axis} {value}" for axis in AXES for value in drawn[axis] if (axis, value) in owed],
+            refused=sorted(" ".join(cell) for cell in given_up),
+            untold=sorted(" ".join(cell) for cell in self._supported if not self._told[cell]),
         )
 
     def _owes(self, axis: Axis, value: str) -> bool:

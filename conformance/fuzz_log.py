@@ -80,10 +80,9 @@ class Log:
             folder.mkdir(parents=True, exist_ok=True)
             ignore(FOLDER.parent)
             (folder / JOB).write_bytes(msgspec.json.encode(Begun(job=job, part=job.part([]))))
-            stream = (folder / ROUNDS).open("a+b")
         except OSError as error:
             raise InvalidInput(f"{folder}: cannot be written: {error.strerror}") from None
-        return cls(folder, job, _locked(stream, folder))
+        return cls(folder, job, _opened(folder))
 
     @classmethod
     def resume(cls, name: str | None) -> Log:
@@ -94,14 +93,13 @@ class Log:
         folder = _last() if name is None else FOLDER / name
         try:
             begun = msgspec.json.decode((folder / JOB).read_bytes(), type=Begun)
-            stream = (folder / ROUNDS).open("a+b")
         except OSError:
             raise InvalidInput(f"{folder}: no campaign to resume") from None
         except msgspec.DecodeError as error:
             raise InvalidInput(f"{folder / JOB}: cannot be read: {error}") from None
         if (difference := differing(begun.part, begun.job.part([]), "there", "here")) is not None:
             raise InvalidInput(f"{folder} cannot be gone on with: {difference}")
-        return cls(folder, begun.job, _locked(stream, folder))
+        return cls(folder, begun.job, _opened(folder))
 
     def entries(self) -> Iterator[Entry]:
         """Yield what was logged. A last line that was cut off is removed, and `torn` is set.
@@ -165,8 +163,12 @@ def _last() -> Path:
     return max(found, key=lambda path: (path / ROUNDS).stat().st_mtime)
 
 
-def _locked(stream: IO[bytes], folder: Path) -> IO[bytes]:
-    """Return a stream that no other campaign writes."""
+def _opened(folder: Path) -> IO[bytes]:
+    """Return the log in a folder, which no other process writes until it is closed."""
+    try:
+        stream = (folder / ROUNDS).open("a+b")
+    except OSError as error:
+        raise InvalidInput(f"{folder}: cannot be written: {error.strerror}") from None
     if fcntl is not None:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -41,7 +41,8 @@ class Targeting:
         self._given = given if isinstance(given, GivenNetworks) else None
         self._free = self._given is None and not shared.networks
         """Whether structures may be chosen at all."""
-        self._layers = {_kind(entry): entry for entry in shared.layers or LAYERS if _kind(entry) != Dense.__name__}
+        layers = LAYERS if shared.layers is None else shared.layers
+        self._layers = {_kind(entry): entry for entry in layers if _kind(entry) != Dense.__name__}
         self._losses = {_kind(entry): entry for entry in shared.losses or self._possible_losses()}
         self.wanted = [
             pair(regime, kind)

@@ -13,11 +13,8 @@ import gradconform
 from gradconform.conformance import implementations as known
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.parts import Part
-from gradconform.conformance.plan import ROUND, TIMEOUT, Plan, choose_checks, network_strategy
+from gradconform.conformance.plan import ROUND, TIMEOUT, UNLIMITED, Plan, choose_checks, network_strategy
 from gradconform.templates import with_free_widths
-
-ENDLESS = 2**62
-"""Networks of a run that is ended from outside."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -54,7 +51,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
         """Return the plan of some of its rounds."""
         return Plan(
             implementations,
-            max_examples=ENDLESS if self.max_examples is None else self.max_examples,
+            max_examples=UNLIMITED if self.max_examples is None else self.max_examples,
             seed=self.seed,
             networks=network_strategy(with_free_widths(self.network)) if self.network else None,
             dtypes=self.dtypes or None,

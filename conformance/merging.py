@@ -142,10 +142,10 @@ def _coverage(results: Iterable[Result]) -> list[Covered]:
 def _canaries(several: Sequence[Canaries]) -> Canaries | None:
     if not several:
         return None
-    return Canaries(
-        list(dict.fromkeys(fault for canaries in several for fault in canaries.planted)),
-        list(dict.fromkeys(fault for canaries in several for fault in canaries.missed)),
-    )
+    planted = several[0].planted
+    others = dict.fromkeys(fault for canaries in several for fault in canaries.planted if fault not in planted)
+    missed = dict.fromkeys(fault for canaries in several for fault in canaries.missed)
+    return Canaries([*planted, *others], list(missed))
 
 
 def _pinned(several: Sequence[Pinned]) -> Pinned | None:

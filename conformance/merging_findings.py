@@ -81,11 +81,11 @@ def _rank(finding: Finding) -> int:
     return 2 if check is not None and check.relation else 1
 
 
-def _size(finding: Finding) -> tuple[bool, int, int, str, str]:
+def _size(finding: Finding) -> tuple[bool, bool, int, int, str, str]:
     """Return what findings of one bug are ordered by: the one that is told comes first."""
     numbers = finding.rows * finding.network.inputs
     numbers += sum(map(math.prod, finding.network.parameters().values()))
-    return not finding.symptom, len(finding.network.layers), numbers, finding.notation, finding.id
+    return not finding.symptom, not finding.file, len(finding.network.layers), numbers, finding.notation, finding.id
 
 
 def _told(findings: Sequence[Finding]) -> Finding:

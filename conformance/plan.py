@@ -171,6 +171,13 @@ class Plan:
             elif self.rounds is None:
                 return
 
+    @cached_property
+    def total(self) -> int | None:
+        """How many networks all of its rounds have; None where there are as many as there is time for."""
+        if self.rounds is not None:
+            return sum(count for _, count in self.networks_by_round)
+        return None if self.max_examples == UNLIMITED else self.max_examples
+
     def dtypes_of(self, implementation: Implementation) -> Sequence[str]:
         """Return the dtypes in which an implementation is checked."""
         return implementation.asked(self.dtypes)

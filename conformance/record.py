@@ -222,7 +222,7 @@ class Record:
             self.plan.judged(implementation.name, dtype, situation.case, given.numbers, summary)
         self._cover({dtype: situation for _, dtype, situation, _ in seen}, given.numbers, compared)
         self.networks += 1
-        self.plan.progress(self.networks, None if self.plan.max_examples == UNLIMITED else self.plan.max_examples)
+        self.plan.progress(self.networks, self.plan.total)
 
     @property
     def _late(self) -> bool:

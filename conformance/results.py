@@ -248,7 +248,7 @@ class Result(msgspec.Struct, kw_only=True):
         """Return the result that `to_json` wrote; raises `InvalidInput`, one line, for what is none."""
         try:
             return msgspec.convert(_read_out(msgspec.json.decode(content)), cls)
-        except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
+        except (msgspec.DecodeError, LookupError, ValueError, TypeError, RecursionError) as error:
             raise InvalidInput(f"not a result of gradconform: {one_line(str(error))}") from None
 
     def __str__(self) -> str:

@@ -20,7 +20,9 @@ def require_shardable(shard: str, *, data: str | None, max_time: float | None, s
             "--shard splits generated networks; with --data each step of the training needs the one before"
         )
     if max_time is not None:
-        raise InvalidInput("--shard goes without --max-time: what a shard counts must not depend on how fast it is")
+        raise InvalidInput(
+            "--shard goes without --max-time or a profile that has one: its counts must not depend on the machine"
+        )
     if not seeded:
         raise InvalidInput("--shard needs --seed, the same for all shards, or --profile ci")
 
