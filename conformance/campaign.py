@@ -23,6 +23,8 @@ TICK = 0.25
 """Seconds between two looks at the clock."""
 DEATHS = 2
 """So many workers may one round end; then it is told and not run again."""
+MEMORY = 1536 << 20
+"""Bytes from which on a worker of ours is one too many: JAX does not give back all that it takes."""
 TRIES = 5
 """So often may a round be lost for other reasons."""
 
@@ -83,6 +85,8 @@ class Campaign:
         self._again: deque[Unit] = deque()
         self._suspects: deque[Unit] = deque()
         """Units beside which a worker died: each is run alone, so that it is known whether it was that one."""
+        self._full = False
+        """Whether other workers are to take the place of these, when they have done what they have."""
         self._deaths: Counter[int] = Counter()
         self._tries: Counter[int] = Counter()
 
@@ -103,6 +107,11 @@ class Campaign:
 
     def _fill(self) -> None:
         """Hand over as many units as the crew takes; a suspect only when nothing else runs."""
+        if self._full:
+            if self._running:
+                return
+            self.crew.renew()
+            self._full = False
         if self._suspects:
             if not self._running:
                 self._start(self._suspects.popleft())
@@ -133,6 +142,7 @@ class Campaign:
                     waiting.extend(future for future in self._running if future not in waiting)
                 self._failed(unit, error, deadly=deadly)
                 continue
+            self._full = self._full or (self.crew.alone and done.memory > MEMORY)
             self.done(done)
         if died:
             self.crew.renew()

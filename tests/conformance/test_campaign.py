@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError, Future
 
 import pytest
 
-from gradconform.conformance.campaign import DEATHS, TRIES, Campaign, Total, run_job
+from gradconform.conformance.campaign import DEATHS, MEMORY, TRIES, Campaign, Total, run_job
 from gradconform.conformance.campaign_work import Done, Unit, describe, result_of, work
 from gradconform.conformance.engine import run
 from gradconform.conformance.focus import Focus
@@ -154,6 +154,16 @@ def test_when_time_is_up_what_still_runs_is_given_up_and_is_no_failure():
     )
     assert done == [0]
     assert lost == {1: ("it was still running when time was up", False)}
+
+
+@pytest.mark.parametrize(("alone", "renewed"), [(True, 3), (False, 0)])
+def test_workers_that_have_taken_too_much_memory_are_replaced(alone, renewed):
+    def greedy(job, unit):
+        return Done(unit=unit, memory=MEMORY + 1 if unit.number in {0, 2, 5} else MEMORY)
+
+    crew = FakeCrew(greedy, alone=alone)
+    done, lost, _ = campaign(crew)
+    assert (done, lost, crew.renewed) == (list(range(6)), {}, renewed)
 
 
 class Local(FakeCrew):

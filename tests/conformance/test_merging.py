@@ -7,6 +7,7 @@ import itertools
 import msgspec
 import pytest
 
+from gradconform.conformance.coverage import Covered
 from gradconform.conformance.engine import run
 from gradconform.conformance.faults import FAULTS
 from gradconform.conformance.implementations import of, reference
@@ -233,3 +234,32 @@ def test_a_condition_is_told_where_every_part_says_it(finding):
 def test_what_has_a_case_file_is_told_before_what_has_none(finding):
     small, kept = changed(finding, id="1", rows=1), changed(finding, id="2", rows=9, file="cases/2.json")
     assert [found.id for found in joined([small, kept])] == ["2"]
+
+
+def covered(elu, **more):
+    values = {} if elu is None else {"ELU": elu}
+    pairs = {"layer x regime": {"Tanh": {"tiny": 1}, **{name: {"tiny": count} for name, count in values.items()}}}
+    return Covered(implementation="x", values={"layer": {"Tanh": 1, **values}}, pairs=pairs, **more)
+
+
+def test_what_is_refused_in_every_case_of_all_parts_is_left_out():
+    never, refused = covered(0, missing=["layer ELU"]), covered(None, refused=["layer ELU", "layer ELU regime tiny"])
+    for both in (never + refused, refused + never):
+        assert both.values == {"layer": {"Tanh": 2}}
+        assert both.pairs == {"layer x regime": {"Tanh": {"tiny": 2}}}
+        assert (both.missing, both.refused) == ([], ["layer ELU", "layer ELU regime tiny"])
+        assert (both + covered(3)).values == {"layer": {"Tanh": 3, "ELU": 3}}
+        assert (both + covered(3)).refused == []
+
+
+def test_what_was_compared_somewhere_is_not_refused():
+    untold = covered(0, untold=["layer ELU", "layer ELU regime tiny"])
+    refused = covered(None, refused=["layer ELU", "layer ELU regime tiny"])
+    assert (untold + refused).values == (refused + untold).values == {"layer": {"Tanh": 2, "ELU": 0}}
+    assert (untold + refused + covered(0)).untold == ["layer ELU", "layer ELU regime tiny"]
+
+
+def test_what_is_missing_in_all_parts_is_missing():
+    never = covered(0, missing=["layer ELU"])
+    assert (never + never).missing == ["layer ELU"]
+    assert (never + covered(1)).missing == (covered(1) + never).missing == []
