@@ -14,8 +14,10 @@ from typing import Protocol
 import msgspec
 
 from gradconform.conformance.campaign_work import Described, Done, Unit, result_of, work
+from gradconform.conformance.canaries import proved
 from gradconform.conformance.job import Job
 from gradconform.conformance.merging import merged, verdict_of
+from gradconform.conformance.plan import choose_checks
 from gradconform.conformance.results import Result
 from gradconform.errors import InvalidInput
 
@@ -184,7 +186,7 @@ class Total:
         self.interrupted |= bad
 
     def whole(self) -> Result:
-        """Return the result of the campaign."""
+        """Return the result of the campaign, with the proof of its checks."""
         whole = self.result
         if whole is None:
             whole = Result(
@@ -200,7 +202,8 @@ class Total:
         whole.interrupted = self.interrupted
         whole.seconds = round(time.monotonic() - self._started, 3)
         whole.verdict = verdict_of(whole)
-        return whole
+        # once for all rounds, whose checks are the same
+        return proved(whole, choose_checks(self.job.only, self.job.exclude))
 
 
 def require_done(done: Done) -> Done:
