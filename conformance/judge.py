@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gradconform.conformance.checks import CHECKS, Check
 from gradconform.conformance.compare import Comparison, Kind
+from gradconform.conformance.contract import AGAIN
 from gradconform.conformance.guard import History
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.looks import View
@@ -77,6 +78,8 @@ def judge(
                 judgement.comparisons += check.run(subject)
         if _may_be_unsteady(judgement, checks):
             judgement.comparisons += [entry for entry in CHECKS["repeatable"].run(subject) if not entry.passed]
+        if CHECKS["repeatable"] in checks:
+            judgement.comparisons = _steady(judgement, subject)
         judgement.views = subject.taken
     except CallFailed as failure:
         judgement.comparisons.append(failure.comparison)
@@ -150,6 +153,19 @@ def _related(check: Check, subject: Subject) -> list[Comparison]:
         return check.run(subject)
     except NotImplementedError:
         return []
+
+
+def _steady(judgement: Judgement, subject: Subject) -> list[Comparison]:
+    """Return the comparisons, with a relation that fails alone, and holds with other calls, as what it then is."""
+    comparisons, root = judgement.comparisons, judgement.root
+    if root is None or root.kind is not Kind.WRONG or not CHECKS[root.check].relation:
+        return comparisons
+    again = _related(CHECKS[root.check], Subject(subject.implementation, subject.situation))
+    if not again or any(not entry.passed for entry in again):
+        return comparisons
+    detail = f"{AGAIN}: {root.check} held with other calls"
+    unsteady = replace(root, check="repeatable", kind=Kind.NONDETERMINISTIC, detail=detail)
+    return [unsteady if entry is root else entry for entry in comparisons]
 
 
 def _may_be_unsteady(judgement: Judgement, checks: Sequence[Check]) -> bool:

@@ -12,11 +12,11 @@ from gradconform.capabilities import Capabilities
 from gradconform.conformance.choices import BATCH_SIZES, LAYER_OPTIONS, LOSS_OPTIONS, REDUCTIONS
 from gradconform.conformance.engine import run
 from gradconform.conformance.examples import Draw, Example
+from gradconform.conformance.exploring import drawn_in
 from gradconform.conformance.faults import FAULTS
 from gradconform.conformance.guard import Guard
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.plan import Plan, network_strategy
-from gradconform.conformance.record import Record
 from gradconform.conformance.regimes import REGIMES
 from gradconform.conformance.rotation import in_regimes, rotation_of
 
@@ -28,10 +28,8 @@ def anyone(**fields):
 def drawn(max_examples, seed=1, given=None, rounds=None, **fields):
     """Return the example and the regime of every network of a run."""
     plan = Plan([anyone(**fields)], max_examples, seed, network_strategy(given), rounds=rounds)
-    record, seen = Record(plan), []
-    record.case = lambda make, numbers, relations, origin: seen.append((origin.example, origin.draw.regime))
-    record.explore()
-    return seen
+    examples = [one for number, count in plan.networks_by_round for one in drawn_in(plan, number, count)]
+    return [(one.example, draw.regime) for one in examples for draw in one.draws]
 
 
 def kinds(seen):

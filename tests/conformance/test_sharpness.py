@@ -193,5 +193,5 @@ def test_a_whole_run_finds_what_its_certificate_says(dtype):
     (tally,) = counted(gradients).implementations
     measured = tally.sharpness["local"]
     certified = measured.quantile(0.9)
-    found = counted(scaled("0.bias", certified))
+    found = counted(scaled("2.bias", certified))
     assert sum(finding.failing_cases for finding in found.findings) >= 0.9 * measured.networks

@@ -330,9 +330,10 @@ def test_sites_are_those_of_the_layers_in_order_with_the_sides_of_the_pre_activa
     parameters = {path: np.zeros(shape) for path, shape in network.parameters().items()}
     parameters |= {path: np.array(bias) for path, bias in biases.items()}
     found = expected(network, parameters, Batch(np.ones((1, 1)), np.ones((1, 3))))
-    assert [site.layer for site in found.sites] == ["ReLU", "LeakyReLU", "ELU"]
-    assert [site.near.tolist() for site in found.sites] == [[[True] * 3], [[True] * 3], [[True, True, False]]]
-    assert [site.side.tolist() for site in found.sites] == [[[0, 1, -1]], [[0, 0, -1]], [[1, 0, 1]]]
+    assert [site.layer for site in found.sites] == ["ReLU", "LeakyReLU", "ELU", "ReLU"]
+    near = [[[True] * 3], [[True] * 3], [[True, True, False]], [[False] * 3]]
+    assert [site.near.tolist() for site in found.sites] == near
+    assert [site.side.tolist() for site in found.sites] == [[[0, 1, -1]], [[0, 0, -1]], [[1, 0, 1]], [[1, 1, -1]]]
     assert found.kinks == 8
 
 
