@@ -18,11 +18,12 @@ from gradconform.conformance.profiles import PROFILES
 from gradconform.conformance.program_words import PROGRAM, WithProgram
 from gradconform.conformance.supervisor import tell
 from gradconform.conformance.target_words import (
-    MAX_MEMORY,
     NETWORK_HELP,
-    TIMEOUT,
     Limits,
+    case_options,
+    check_options,
     implementations_of,
+    limit_options,
     network_of,
 )
 from gradconform.errors import InvalidInput
@@ -69,13 +70,7 @@ ROWS = 256
     metavar="DTYPE",
     help="float64, float32, bfloat16 or float16; may be repeated. Default: what each target declares.",
 )
-@click.option("--only", multiple=True, metavar="CHECK", help="Only this check; may be repeated.")
-@click.option("--exclude", multiple=True, metavar="CHECK", help="Not this check; may be repeated.")
-@click.option(
-    "--affine",
-    is_flag=True,
-    help="Tighter bounds from the inputs on, many times as costly: for large networks that show gradients alone.",
-)
+@check_options
 @click.option(
     "--steps", type=click.IntRange(1), default=STEPS, show_default=True, help="With --data: steps of training."
 )
@@ -84,33 +79,8 @@ ROWS = 256
 @click.option(
     "--rows", type=click.IntRange(1), default=ROWS, show_default=True, help="With --data: at most so many samples."
 )
-@click.option(
-    "--isolate", is_flag=True, help="Run each TARGET in a process of its own: whatever it does, the run goes on."
-)
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0, min_open=True),
-    default=TIMEOUT,
-    show_default=True,
-    metavar="SECONDS",
-    help="What one call of a TARGET may take.",
-)
-@click.option(
-    "--max-memory",
-    type=click.IntRange(1),
-    default=MAX_MEMORY,
-    show_default=True,
-    metavar="MIB",
-    help="What one call of a TARGET may allocate, where the system has such a limit.",
-)
-@click.option(
-    "--cases",
-    type=click.Path(file_okay=False),
-    default=".gradconform/cases",
-    show_default=True,
-    help="The folder into which each failure is written, for replay and show.",
-)
-@click.option("--no-cases", is_flag=True, help="Write no case files.")
+@limit_options
+@case_options
 @click.option(
     "--pins",
     type=click.Path(file_okay=False),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gradconform.conformance.program_words import PROGRAM, WithProgram
-from gradconform.conformance.target_words import MAX_MEMORY, NETWORK_HELP, TIMEOUT, network_of
+from gradconform.conformance.target_words import NETWORK_HELP, case_options, check_options, limit_options, network_of
 from gradconform.errors import InvalidInput, NotInstalled
 
 if TYPE_CHECKING:
@@ -46,34 +46,9 @@ MAX_TIME = 600.0
     help="float64, float32, bfloat16 or float16; may be repeated. Default: what each target declares, and now and then "
     "the 16-bit types that it supports.",
 )
-@click.option("--only", multiple=True, metavar="CHECK", help="Only this check; may be repeated.")
-@click.option("--exclude", multiple=True, metavar="CHECK", help="Not this check; may be repeated.")
-@click.option("--affine", is_flag=True, help="Tighter bounds from the inputs on, many times as costly.")
-@click.option("--isolate", is_flag=True, help="Run each TARGET in a process of its own.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0, min_open=True),
-    default=TIMEOUT,
-    show_default=True,
-    metavar="SECONDS",
-    help="What one call of a TARGET may take.",
-)
-@click.option(
-    "--max-memory",
-    type=click.IntRange(1),
-    default=MAX_MEMORY,
-    show_default=True,
-    metavar="MIB",
-    help="What one call of a TARGET may allocate, where the system has such a limit.",
-)
-@click.option(
-    "--cases",
-    type=click.Path(file_okay=False),
-    default=".gradconform/cases",
-    show_default=True,
-    help="The folder into which each failure is written, for replay and show.",
-)
-@click.option("--no-cases", is_flag=True, help="Write no case files.")
+@check_options
+@limit_options
+@case_options
 @click.option("--name", metavar="NAME", help="The campaign's folder in .gradconform/fuzz. Default: its seed.")
 @click.option("--resume", is_flag=True, help="Go on with the last campaign, or with that of --name.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the machine-readable result here.")

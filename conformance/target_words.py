@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +23,61 @@ NETWORK_HELP = (
     'One network instead of all kinds: notation, as in "4 -> Dense(8) -> Tanh -> Dense(3), SoftmaxCrossEntropy", '
     "or a file with it or its JSON."
 )
+
+
+Command = Callable[..., Any]
+
+
+def _options(*several: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Return a decorator that gives a command several options, in this order."""
+    return lambda command: reduce(lambda decorated, option: option(decorated), reversed(several), command)
+
+
+check_options = _options(
+    click.option("--only", multiple=True, metavar="CHECK", help="Only this check; may be repeated."),
+    click.option("--exclude", multiple=True, metavar="CHECK", help="Not this check; may be repeated."),
+    click.option(
+        "--affine",
+        is_flag=True,
+        help="Tighter bounds from the inputs on, many times as costly: for large networks that show gradients alone.",
+    ),
+)
+"""Which checks are run, and by which bounds."""
+
+limit_options = _options(
+    click.option(
+        "--isolate", is_flag=True, help="Run each TARGET in a process of its own: whatever it does, the run goes on."
+    ),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(0, min_open=True),
+        default=TIMEOUT,
+        show_default=True,
+        metavar="SECONDS",
+        help="What one call of a TARGET may take.",
+    ),
+    click.option(
+        "--max-memory",
+        type=click.IntRange(1),
+        default=MAX_MEMORY,
+        show_default=True,
+        metavar="MIB",
+        help="What one call of a TARGET may allocate, where the system has such a limit.",
+    ),
+)
+"""What a call may take."""
+
+case_options = _options(
+    click.option(
+        "--cases",
+        type=click.Path(file_okay=False),
+        default=".gradconform/cases",
+        show_default=True,
+        help="The folder into which each failure is written, for replay and show.",
+    ),
+    click.option("--no-cases", is_flag=True, help="Write no case files."),
+)
+"""Where failures are written."""
 
 
 class Limits(NamedTuple):

@@ -62,7 +62,7 @@ def test_a_complete_message(failed, wide):
     text = re.sub(r"(yours|expected) -?\d\S*", r"\1 #", text)
     text = re.sub(r"all \d+ cases", "all # cases", text)
     text = re.sub(r"\[\d+\](?= +yours)", "[#]", text)
-    text = re.sub(r"error/bound \S+ ", "error/bound # ", text)
+    text = re.sub(r"error/bound +\S+ at \S+ of", "error/bound  # at # of", text)
     text = re.sub(r"\d+\.\d s$", "# s", text)
     text = re.sub(r"of [\d,]+ elements", "of # elements", text)
     text = re.sub(r"\b(pass|fail|vacuous) [\d,]+", r"\1 #", text)
@@ -94,7 +94,7 @@ def test_a_complete_message(failed, wide):
         "  20 networks, 576 comparisons of # elements",
         "  from the inputs  pass #  fail #  vacuous #",
         "  step by step  pass #  fail #  vacuous #",
-        "  worst error/bound  # at 2.bias of 3 -> Dense(2) -> Tanh -> Dense(4), MeanSquaredError",
+        "  worst error/bound  # at # of 3 -> Dense(2) -> Tanh -> Dense(4), MeanSquaredError",
         "  sharpness  #",
         "covered  #",
         "FAILED  1 finding: 20 networks, 576 comparisons, seed 1, # s",
