@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import gradconform as gc
+from gradconform.conformance.examples import Draw, Example
 from gradconform.conformance.guard import Guard
 from gradconform.errors import CandidateFailed
 from gradconform.reference.backpropagation import gradients
@@ -21,6 +22,9 @@ from gradconform.reference.backpropagation import gradients
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 NETWORK = gc.parse("2 -> Dense(3) -> Tanh -> Dense(2), SoftmaxCrossEntropy")
+
+
+CASE = Example(NETWORK, 3, (Draw("ordinary", 1),)).case(Draw("ordinary", 1), "float64")
 
 
 def right(network, parameters, batch):
@@ -381,3 +385,46 @@ def test_not_implemented_is_no_failure():
         raise NotImplementedError("not yet")
 
     assert result_of(function).verdict == "nothing compared"
+
+
+# A series of calls
+
+
+def test_a_series_of_calls_of_ours_is_put_right_once_and_each_call_has_its_time():
+    def careless(network, parameters, batch):
+        states.append(np.geterr()["over"])
+        np.seterr(over="ignore" if states[-1] == "warn" else "warn")
+        return right(network, parameters, batch)
+
+    states, guard = [], Guard(timeout=5.0, ours=True)
+    case = CASE
+    with np.errstate(over="warn"), guard.series():
+        for _ in range(3):
+            guard.call(careless, case.network, case.parameters, case.batch)
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert states == ["warn", "ignore", "warn"]
+    assert guard.changed == {"NumPy's error state"}
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+
+
+def test_what_is_not_ours_is_put_right_after_each_call():
+    def careless(network, parameters, batch):
+        states.append(np.geterr()["over"])
+        np.seterr(over="ignore")
+        return right(network, parameters, batch)
+
+    states, guard = [], Guard()
+    case = CASE
+    with np.errstate(over="warn"), guard.series():
+        for _ in range(2):
+            guard.call(careless, case.network, case.parameters, case.batch)
+    assert states == ["warn", "warn"]
+
+
+def test_a_call_in_a_series_is_ended_when_its_time_is_up():
+    guard = Guard(timeout=0.1, ours=True)
+    case = CASE
+    with guard.series():
+        with pytest.raises(CandidateFailed, match=r"no result within 0\.1 s"):
+            guard.call(endless, case.network, case.parameters, case.batch)
+        assert guard.call(right, case.network, case.parameters, case.batch).parameters

@@ -363,3 +363,28 @@ def test_any_name_makes_a_key(name):
         return {**gradients(*arguments).parameters, name: np.ones(2)}
 
     assert key(compute)[:3] == ("mine", "parameters", "NAME")
+
+
+def test_a_relation_that_fails_alone_and_holds_with_other_calls_is_unsteady():
+    calls = []
+
+    def compute(network, parameters, batch):
+        calls.append(batch.rows)
+        found = dict(gradients(network, parameters, batch).parameters)
+        # one of the single samples alone, and that once
+        return {path: 2 * array for path, array in found.items()} if calls.count(1) == 1 and batch.rows == 1 else found
+
+    judgement = judged(compute)
+    assert judgement.root is not None
+    assert (judgement.root.check, judgement.root.kind) == ("repeatable", Kind.NONDETERMINISTIC)
+    assert judgement.root.detail.endswith("sum-of-samples held with other calls")
+
+
+def test_a_relation_that_fails_each_time_is_what_it_is():
+    def compute(network, parameters, batch):
+        found = dict(gradients(network, parameters, batch).parameters)
+        return {path: 2 * array for path, array in found.items()} if batch.rows == 1 else found
+
+    judgement = judged(compute)
+    assert judgement.root is not None
+    assert (judgement.root.check, judgement.root.kind) == ("sum-of-samples", Kind.WRONG)
