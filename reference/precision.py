@@ -7,7 +7,8 @@ An *arithmetic* is what is known of an implementation's kernels beyond that, as 
 
 - `numpy`: gradual underflow; every operation is rounded to its type. In bfloat16 and float16 products are accumulated
   in float32, plain sums in the type itself, as they are over the rows of an array.
-- `torch`: the same; in bfloat16 and float16 sums, too, are accumulated in float32 and rounded once.
+- `torch`: the same; in bfloat16 and float16 sums, too, are accumulated in float32 and rounded once, and in bfloat16
+  subnormal numbers may be read and written as 0, as the processors' own instructions for it do.
 - `xla`: subnormal numbers are read and written as 0; in bfloat16 and float16 products are accumulated in float32, plain
   sums in the type itself, composed functions are rounded operation by operation, or not at all where XLA fuses them.
 - `any`: all of these, for an implementation of which nothing is known.
@@ -88,6 +89,8 @@ def precision(dtype: np.dtype[Any], arithmetic: str = "any") -> Precision:
     u_acc = float(np.finfo(long).eps) / 2
     # nobody was seen to flush float16, whose subnormal numbers are ordinary ones of float32
     flushes = arithmetic in {"xla", "any"} and dtype != np.float16
+    # the instructions for bfloat16 that processors have read and write subnormal numbers as 0
+    flushes = flushes or (arithmetic == "torch" and dtype.name == "bfloat16")
     # the bounds of float64 are themselves float64 numbers, of which an operation may lose some units
     eta = normal if flushes else 4 * subnormal if dtype == np.float64 else subnormal
     return Precision(

@@ -154,6 +154,24 @@ def test_pytorch_does_not(dtype):
     assert judged(adapter("torch"), text, dtype, {"0.weight": [[1.0]]}, [[small]], [[0.0]]).root is None
 
 
+@pytest.mark.torch
+@pytest.mark.parametrize(("dtype", "right"), [("bfloat16", True), ("float32", False)])
+def test_pytorch_may_flush_them_in_bfloat16_alone(dtype, right):
+    kind = dtype_of(dtype)
+    torch = adapter("torch")
+
+    def flushing(network, parameters, batch):
+        # as processors with instructions for bfloat16 do, in GELU's backward pass since PyTorch 2.13 at the latest
+        found = torch.gradients(network, parameters, batch)
+        return replace(found, input=np.where(np.abs(found.input.astype(float)) < 1e-38, 0, found.input).astype(kind))
+
+    inputs, small = np.full((1, 8), 2.0), np.full((1, 8), 2e-39)
+    batch = Batch(inputs.astype(kind), np.zeros((1, 8), kind), cotangent=small.astype(kind))
+    case = Case(parse("8 -> GELU, MeanSquaredError(reduction=none)"), {}, batch)
+    assert judge(torch, Situation(case), AGREEMENT).root is None
+    assert (judge(replace(torch, gradients=flushing), Situation(case), AGREEMENT).root is None) == right
+
+
 KINKED = "2 -> Dense(3) -> {} -> Dense(2), MeanSquaredError"
 
 

@@ -45,7 +45,8 @@ def test_only_pytorch_adds_16_bit_numbers_in_the_longer_type(m):
 @each
 def test_what_xla_does_is_allowed_to_it_and_to_any_alone(m):
     xla = m.arithmetic in {"xla", "any"}
-    assert m.flushes == (xla and m.dtype != np.float16)
+    # the processors' own instructions for bfloat16 flush, which PyTorch uses
+    assert m.flushes == ((xla and m.dtype != np.float16) or (m.arithmetic == "torch" and m.dtype.name == "bfloat16"))
     assert m.excess == (xla and m.dtype.name in SHORT)
     # in float64 bounds underflow as the values do: some units are theirs
     units = 4 if m.dtype == np.float64 else 1
