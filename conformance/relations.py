@@ -129,7 +129,8 @@ def _cotangent_linearity(subject: Subject) -> list[Comparison]:
         first_bound, second_bound = (subject.expected(part).parameters for part in parts)
         actual, expected = subject.actual().parameters, subject.expected().parameters
         for path, bound in expected.items():
-            total = np.asarray(first[path], np.longdouble) + np.asarray(second[path], np.longdouble)
+            with np.errstate(invalid="ignore"):  # inf - inf, where the arithmetic overflows
+                total = np.asarray(first[path], np.longdouble) + np.asarray(second[path], np.longdouble)
             slack = first_bound[path].error + second_bound[path].error
             comparisons.append(relate("cotangent-linearity", path, actual[path], total, bound, slack))
     return comparisons
@@ -162,13 +163,15 @@ def _same(
         return []
     actual, varied_actual = subject.actual().parameters, subject.actual(varied).parameters
     expected = subject.expected().parameters
+    with np.errstate(all="ignore"):  # what overflows here is infinite in both
+        changed = {path: change(path, np.asarray(actual[path])) for path in expected}
     varied_expected = subject.expected(varied).parameters if not permuted else _changed(expected, change)
     return [
         relate(
             check,
             path,
             varied_actual[path],
-            change(path, np.asarray(actual[path])),
+            changed[path],
             varied_expected[path],
             factor * change(path, bound.error) if factor == 1 else factor * bound.error,
         )

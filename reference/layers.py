@@ -68,6 +68,10 @@ def _(layer: Softmax, k: Arithmetic, x: Value, parameters: Mapping[str, Value]) 
         def centred() -> Value:
             return p * (delta - mean)
 
-        return k.accept(centred, lambda: weighted - p * mean), {}
+        def divided() -> Value:
+            # (c / S - sum of c e / S^2) e with e = exp(x - max) = p S: products that underflow are not scaled by p
+            return centred() + (p * 0.0).sum(axis=-1, keepdims=True)
+
+        return k.accept(centred, lambda: weighted - p * mean, divided), {}
 
     return p, pullback

@@ -172,6 +172,16 @@ def test_pytorch_may_flush_them_in_bfloat16_alone(dtype, right):
     assert (judge(replace(torch, gradients=flushing), Situation(case), AGREEMENT).root is None) == right
 
 
+@pytest.mark.jax
+def test_jaxs_gradient_of_softmax_loses_subnormal_products_in_float16():
+    kind = dtype_of("float16")
+    small = np.full((1, 16), -6.4e-6).astype(kind)
+    batch = Batch(np.ones((1, 16), kind), np.full((1, 16), 0.0, kind), cotangent=small)
+    # the delta of the softmax is 2 p c: p is 1/16
+    case = Case(parse("16 -> Softmax, MeanSquaredError(reduction=none)"), {}, replace(batch, cotangent=8 * small))
+    assert judge(adapter("jax"), Situation(case), AGREEMENT).root is None
+
+
 KINKED = "2 -> Dense(3) -> {} -> Dense(2), MeanSquaredError"
 
 
