@@ -208,7 +208,7 @@ def test_what_the_user_named_wrongly_is_an_error_and_ends_the_crew():
 
 
 def test_a_failure_of_the_harness_is_told_with_its_trace(monkeypatch):
-    monkeypatch.setattr("gradconform.conformance.campaign_work.proved", lambda *_: 1 / 0)
+    monkeypatch.setattr("gradconform.conformance.campaign_work.run", lambda *_: 1 / 0)
     with pytest.raises(RuntimeError, match=r"round 0 failed in the harness(.|\n)*ZeroDivisionError"):
         run_job(JOB, FakeCrew(work))
 

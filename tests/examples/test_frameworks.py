@@ -205,4 +205,4 @@ def test_what_is_promised_is_installed():
     if PROMISED:
         missing = [name for name in PROMISED.split(",") if importlib.util.find_spec(name) is None]
         assert missing == []
-        assert set(PROMISED.split(",")) == {"micrograd", "autograd", "sklearn", "tinygrad"}
+        assert set(PROMISED.split(",")) == {"micrograd", "autograd", "sklearn", "tinygrad", "dask"}
