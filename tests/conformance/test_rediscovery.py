@@ -182,6 +182,18 @@ def test_jaxs_gradient_of_softmax_loses_subnormal_products_in_float16():
     assert judge(adapter("jax"), Situation(case), AGREEMENT).root is None
 
 
+@pytest.mark.parametrize(
+    "name", [pytest.param("torch", marks=pytest.mark.torch), pytest.param("jax", marks=pytest.mark.jax)]
+)
+def test_a_small_target_may_underflow_before_it_is_divided_by_its_probability_in_float16(name):
+    kind = dtype_of("float16")
+    small = [0.97607421875, 3.5762786865234375e-07, 0.0242156982421875]
+    targets = np.array([small, small, small, small]).astype(kind)
+    batch = Batch(np.array([[-1.0, -2.0, 1.0]] * 4, kind), targets)
+    case = Case(parse("3 -> Softmax, CrossEntropy"), {}, batch)
+    assert judge(adapter(name), Situation(case), AGREEMENT).root is None
+
+
 KINKED = "2 -> Dense(3) -> {} -> Dense(2), MeanSquaredError"
 
 
