@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING
 import click
 
 from gradconform.conformance.program_words import PROGRAM, WithProgram
-from gradconform.conformance.target_words import NETWORK_HELP, case_options, check_options, limit_options, network_of
-from gradconform.errors import InvalidInput, NotInstalled
+from gradconform.conformance.target_words import (
+    NETWORK_HELP,
+    case_options,
+    check_options,
+    limit_options,
+    network_of,
+    require_folder,
+    tell_missing,
+)
+from gradconform.errors import InvalidInput
 
 if TYPE_CHECKING:
     from gradconform.conformance.campaign import Crew
@@ -86,10 +94,12 @@ def fuzz(
     from gradconform.conformance.fuzz import Fuzzing
     from gradconform.conformance.fuzz_log import Log
     from gradconform.conformance.fuzz_screen import Screen
+    from gradconform.conformance.job import Job
+    from gradconform.conformance.plan import choose_checks, choose_dtypes
     from gradconform.conformance.terminal import say, write
+    from gradconform.templates import with_free_widths
 
-    if json_file is not None and not Path(json_file).absolute().parent.is_dir():
-        raise InvalidInput(f"{json_file}: no such folder")
+    require_folder(json_file)
     if name is not None and (Path(name).name != name or name in {"", ".", ".."}):
         raise InvalidInput(f"--name {name}: expected the name of a folder")
     if workers is not None and dask is not None:
@@ -100,7 +110,22 @@ def fuzz(
     else:
         if seed is None:
             seed = int.from_bytes(os.urandom(4), "big")
-        job = _job(ctx, targets, seed, network, dtypes, only, exclude, affine, isolate, timeout, max_memory << 20)
+        choose_checks(only, exclude)
+        choose_dtypes(dtypes)
+        program = tuple(ctx.meta.get(PROGRAM, ()))
+        job = Job(
+            targets=_targets(targets, program),
+            program=program,
+            seed=seed,
+            network="" if network is None else str(network_of(network, with_free_widths)),
+            dtypes=dtypes,
+            only=only,
+            exclude=exclude,
+            affine=affine,
+            isolate=isolate,
+            timeout=timeout,
+            max_memory=max_memory << 20,
+        )
         log = Log.begin(name or str(seed), job)
     with log, Screen() as screen:
         screen.tell(f"seed {log.job.seed}, logged in {log.folder}")
@@ -129,59 +154,29 @@ def fuzz(
 
 def _require_nothing_new(ctx: click.Context) -> None:
     """Raise `InvalidInput` for what would make another campaign of one that is gone on with."""
-    free = {"resume", "name", "max_time", "max_examples", "workers", "dask", "cases", "no_cases", "json_file"}
+    from gradconform.conformance.job import Job
+
+    decided = {*Job.__struct_fields__} - {"targets", "max_examples"}
     given = [
         parameter.opts[0]
         for parameter in ctx.command.params
-        if parameter.name not in free
+        if parameter.name in decided
         and ctx.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
     ]
     if ctx.params["targets"] or ctx.meta.get(PROGRAM):
         given.append("a TARGET")
-    if given := [word for word in given if word != "targets"]:
+    if given:
         raise InvalidInput(f"--resume goes on with what the campaign began with: leave out {', '.join(given)}")
 
 
-def _job(
-    ctx: click.Context,
-    targets: tuple[str, ...],
-    seed: int,
-    network: str | None,
-    dtypes: tuple[str, ...],
-    only: tuple[str, ...],
-    exclude: tuple[str, ...],
-    affine: bool,
-    isolate: bool,
-    timeout: float,
-    max_memory: int,
-) -> Job:
-    """Return what is checked; raises `InvalidInput` for words that are unknown."""
-    from gradconform.conformance import implementations as known
-    from gradconform.conformance.job import Job
-    from gradconform.conformance.plan import choose_checks, choose_dtypes
-    from gradconform.templates import with_free_widths
+def _targets(named: tuple[str, ...], program: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of who is checked, or of everything installed; what is missing is told on stderr."""
+    if named or program:
+        return tuple(dict.fromkeys(named))
+    from gradconform.conformance.implementations import everything_named
 
-    choose_checks(only, exclude)
-    choose_dtypes(dtypes)
-    program = tuple(ctx.meta.get(PROGRAM, ()))
-    if not targets and not program:
-        frameworks = [name for name in known.adapter_names() if known.is_installed(name)]
-        if not frameworks:
-            raise NotInstalled("nothing to compare: no framework is installed. Try: pip install 'gradconform[all]'")
-        targets = (known.REFERENCE, *frameworks)
-    return Job(
-        targets=tuple(dict.fromkeys(targets)),
-        program=program,
-        seed=seed,
-        network="" if network is None else str(network_of(network, with_free_widths)),
-        dtypes=dtypes,
-        only=only,
-        exclude=exclude,
-        affine=affine,
-        isolate=isolate,
-        timeout=timeout,
-        max_memory=max_memory,
-    )
+    tell_missing()
+    return tuple(everything_named())
 
 
 def _crew(workers: int | None, dask: str | None, errors: str) -> Crew:

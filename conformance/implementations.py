@@ -49,6 +49,7 @@ CHECKED_DTYPES = ("float64", "float32")
 REFERENCE = "reference"
 ENTRY_POINTS = "gradconform.adapters"
 
+T = TypeVar("T")
 Word = TypeVar("Word", bound=str)
 
 
@@ -144,7 +145,7 @@ def is_installed(name: str) -> bool:
 
 def installed() -> list[Implementation]:
     """Return the adapters whose frameworks are installed."""
-    return [adapter(name) for name in adapter_names() if is_installed(name)]
+    return [adapter(name) for name in _installed_names()]
 
 
 def adapter(name: str) -> Implementation:
@@ -206,10 +207,22 @@ def everything() -> list[Implementation]:
 
     Raises `NotInstalled` where there is none: NumPy alone agrees with itself.
     """
-    frameworks = installed()
+    return [reference(), *_some(installed())]
+
+
+def everything_named() -> list[str]:
+    """Return the names of all that, without importing a framework; raises `NotInstalled` where there is none."""
+    return [REFERENCE, *_some(_installed_names())]
+
+
+def _installed_names() -> list[str]:
+    return [name for name in adapter_names() if is_installed(name)]
+
+
+def _some(frameworks: list[T]) -> list[T]:
     if not frameworks:
         raise NotInstalled("nothing to compare: no framework is installed. Try: pip install 'gradconform[all]'")
-    return [reference(), *frameworks]
+    return frameworks
 
 
 def resolve(target: str) -> Implementation:

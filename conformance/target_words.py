@@ -105,12 +105,25 @@ def implementations_of(
         named = list(dict.fromkeys(targets))
         chosen = [implementations.isolated(n, *limits) if isolate else implementations.resolve(n) for n in named]
         return chosen + ([implementations.of_command(program, *limits)] if program else [])
-    missing = [name for name in implementations.adapter_names() if not implementations.is_installed(name)]
-    for name in missing:
-        click.echo(
-            f"gradconform: {name} is not installed and not compared: pip install 'gradconform[{name}]'", err=True
-        )
+    tell_missing()
     return implementations.installed() if missing_is_fine else implementations.everything()
+
+
+def tell_missing() -> None:
+    """Tell on stderr which frameworks are not installed: what is not compared does not agree."""
+    from gradconform.conformance import implementations
+
+    for name in implementations.adapter_names():
+        if not implementations.is_installed(name):
+            click.echo(
+                f"gradconform: {name} is not installed and not compared: pip install 'gradconform[{name}]'", err=True
+            )
+
+
+def require_folder(place: str | None) -> None:
+    """Raise `InvalidInput` where a file, if one is to be written, has no folder: before the work, not after it."""
+    if place is not None and not Path(place).absolute().parent.is_dir():
+        raise InvalidInput(f"{place}: no such folder")
 
 
 def network_of(text: str, parse: Callable[[str], Any]) -> Any:

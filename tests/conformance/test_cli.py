@@ -197,8 +197,9 @@ def test_nothing_compared_is_exit_5(tmp_path):
     assert "none.py:gradients does not support everything that was drawn: not yet" in done.stdout
 
 
-def test_without_any_framework_there_is_nothing_to_compare(without):
-    done = run("check", **without("torch", "jax"))
+@pytest.mark.parametrize("command", ["check", "fuzz"])
+def test_without_any_framework_there_is_nothing_to_compare(command, without, tmp_path):
+    done = run(command, folder=tmp_path, **without("torch", "jax"))
     assert done.returncode == 5
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
