@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -25,6 +24,7 @@ from gradconform.conformance.target_words import (
     implementations_of,
     limit_options,
     network_of,
+    require_folder,
 )
 from gradconform.errors import InvalidInput
 
@@ -142,8 +142,7 @@ def check(
     from gradconform.notation import parse
     from gradconform.templates import with_free_widths
 
-    if json_file is not None and not Path(json_file).absolute().parent.is_dir():
-        raise InvalidInput(f"{json_file}: no such folder")
+    require_folder(json_file)
     if not 0 < learning_rate < math.inf:
         raise InvalidInput(f"--learning-rate must be a number above 0, got {learning_rate:g}")
     chosen = PROFILES[profile]

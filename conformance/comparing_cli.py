@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
-from gradconform.errors import InvalidInput
+from gradconform.conformance.target_words import require_folder
 
 
 @click.command()
@@ -50,8 +49,7 @@ def compare(
     from gradconform.conformance.comparing_map import NoUniqueMap
     from gradconform.conformance.terminal import say, write
 
-    if json_file is not None and not Path(json_file).absolute().parent.is_dir():
-        raise InvalidInput(f"{json_file}: no such folder")
+    require_folder(json_file)
     try:
         result = comparing.compare(
             first, second, data=data, parameters=parameters, loss=loss, values=values, rows=rows, seed=seed

@@ -18,6 +18,7 @@ from gradconform.conformance.compare import Look
 from gradconform.conformance.regimes import REGIMES
 from gradconform.conformance.rotation import Rotation
 from gradconform.conformance.summary import Summary
+from gradconform.conformance.sums import added
 from gradconform.layers import Dense
 from gradconform.network import Network
 from gradconform.notation import LAYERS, LOSSES
@@ -72,7 +73,7 @@ class Covered(msgspec.Struct, kw_only=True):
         values = {
             axis: {
                 value: cases
-                for value, cases in _added(self.values.get(axis, {}), other.values.get(axis, {})).items()
+                for value, cases in added(self.values.get(axis, {}), other.values.get(axis, {})).items()
                 if f"{axis} {value}" not in refused
             }
             for axis in dict.fromkeys((*self.values, *other.values))
@@ -84,7 +85,7 @@ class Covered(msgspec.Struct, kw_only=True):
             pairs[pair] = {
                 row: {
                     value: cases
-                    for value, cases in _added(mine.get(row, {}), its.get(row, {})).items()
+                    for value, cases in added(mine.get(row, {}), its.get(row, {})).items()
                     if refused.isdisjoint({f"{one} {row}", f"{two} {value}", f"{one} {row} {two} {value}"})
                 }
                 for row in dict.fromkeys((*mine, *its))
@@ -117,10 +118,6 @@ class Covered(msgspec.Struct, kw_only=True):
             one, other = pair.split(" x ")
             flat |= {(one, first, other, second): cases for first, row in rows.items() for second, cases in row.items()}
         return flat
-
-
-def _added(mine: Mapping[str, int], its: Mapping[str, int]) -> dict[str, int]:
-    return {name: mine.get(name, 0) + its.get(name, 0) for name in dict.fromkeys((*mine, *its))}
 
 
 def uncovered(coverage: Iterable[Covered]) -> list[str]:

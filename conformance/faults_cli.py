@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
-from gradconform.errors import InvalidInput
+from gradconform.conformance.target_words import require_folder
 
 SEED, MAX_EXAMPLES = 1, 100
 """As `gradconform.conformance.killing` has them, which is not imported for `--help`."""
@@ -43,8 +42,7 @@ def faults(
         width = max(len(fault.id) for fault in chosen)
         say("\n".join(f"{fault.id:<{width}}  {fault.sentence}" for fault in chosen))
         return
-    if json_file is not None and not Path(json_file).absolute().parent.is_dir():
-        raise InvalidInput(f"{json_file}: no such folder")
+    require_folder(json_file)
     from gradconform.conformance.killing import kill_all
     from gradconform.conformance.killing_report import killing_markdown, killing_text
     from gradconform.conformance.terminal import Progress, write

@@ -14,11 +14,10 @@ from gradconform.conformance.casefolder import replay_command, write_content
 from gradconform.conformance.fuzz_log import Entry, Log
 from gradconform.conformance.fuzz_screen import Picture, Screen
 from gradconform.conformance.fuzz_targeting import Targeting
+from gradconform.conformance.record import MAX_FINDINGS
 from gradconform.conformance.results import Finding, Result
 from gradconform.errors import InvalidInput
 
-MAX_FINDINGS = 8
-"""After so many findings, others are counted and told, and neither made small nor named."""
 GRACE = 60.0
 """Seconds that a round may go on at least when time is up, and has been started before."""
 FIRST = 4
@@ -129,6 +128,7 @@ class Fuzzing:
             name: sorted({key for finding in findings if finding.implementation == name for key in finding.keys})
             for name in sorted({finding.implementation for finding in findings})
         }
+        # what comes after so many is counted and told, and neither made small nor named
         unit = self.targeting.unit(self._number, known, settle=len(findings) < MAX_FINDINGS)
         self._number += 1
         self._drawn += unit.networks

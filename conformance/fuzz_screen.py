@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass
 from types import TracebackType
@@ -14,9 +13,8 @@ from rich.text import Text
 
 from gradconform.conformance.regimes import REGIMES
 from gradconform.conformance.results import Result
+from gradconform.conformance.terminal import EVERY_SECONDS, tell
 
-EVERY_SECONDS = 10.0
-"""How often a line is written where there is no terminal."""
 REDRAWN = 0.5
 """How often the picture is drawn where there is one."""
 HEADLINES = 8
@@ -129,10 +127,7 @@ class Screen:
 
     def tell(self, line: str) -> None:
         """Write one line that stays."""
-        if self._live is None:
-            print(f"gradconform: {line}", file=sys.stderr, flush=True)  # noqa: T201 - progress goes to stderr
-        else:
-            self._live.console.print(line, markup=False, soft_wrap=True)
+        tell(line, None if self._live is None else self._live.console)
 
 
 def _clock(seconds: float) -> str:

@@ -179,7 +179,7 @@ def key_of(implementation: Implementation, network: Network, root: Comparison) -
     """Return what makes two failures the same bug: who, which check, which kind, which parameter of which layer."""
     if root.kind in UNSTEADY:
         return (implementation.name, "repeatable")
-    return (implementation.name, root.check, root.kind.name, subject_of(network, root))
+    return (implementation.name, root.check, root.kind.name, subject_of(network, root.check, root.path))
 
 
 def key_words(key: tuple[str, ...]) -> str:

@@ -5,21 +5,18 @@ What is counted adds up: the totals are those of the run in one piece, however i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from gradconform.conformance.compare import Outcomes
 from gradconform.conformance.coverage import Covered, uncovered
 from gradconform.conformance.merging_findings import joined
 from gradconform.conformance.notices import Noticed, notes_of
 from gradconform.conformance.parts import Part, differing
 from gradconform.conformance.results import Canaries, Met, Pinned, Result, Tally, Verdict
 from gradconform.conformance.sharpness import Sharpness
+from gradconform.conformance.sums import added
 from gradconform.errors import InvalidInput
-
-Key = TypeVar("Key", bound=str)
 
 
 def merged(results: Sequence[Result]) -> Result:
@@ -106,18 +103,13 @@ def _add(whole: Tally, tally: Tally) -> None:
     whole.lost += tally.lost
     whole.at_kinks += tally.at_kinks
     whole.unsupported += tally.unsupported
-    whole.checks = _added(whole.checks, tally.checks)
+    whole.checks = added(whole.checks, tally.checks)
     whole.learn(tally.kinks)
     whole.meet(tally.worst_ratio, tally.worst_at, tally.worst_network)
-    for look, outcomes in tally.outcomes.items():
-        whole.outcomes[look] = whole.outcomes.get(look, Outcomes()) + outcomes
+    whole.outcomes = added(whole.outcomes, tally.outcomes)
     for look, sharpness in tally.sharpness.items():
         known = whole.sharpness.get(look, Sharpness())
-        whole.sharpness[look] = Sharpness(_added(known.caught, sharpness.caught), known.missed + sharpness.missed)
-
-
-def _added(mine: Mapping[Key, int], its: Mapping[Key, int]) -> dict[Key, int]:
-    return {name: mine.get(name, 0) + its.get(name, 0) for name in (*mine, *(name for name in its if name not in mine))}
+        whole.sharpness[look] = Sharpness(added(known.caught, sharpness.caught), known.missed + sharpness.missed)
 
 
 def _regimes(results: Iterable[Result]) -> dict[str, Met]:
@@ -125,7 +117,7 @@ def _regimes(results: Iterable[Result]) -> dict[str, Met]:
     for result in results:
         for name, met in result.regimes.items():
             known = found.get(name, Met())
-            found[name] = Met(known.cases + met.cases, _added(known.comparisons, met.comparisons))
+            found[name] = Met(known.cases + met.cases, added(known.comparisons, met.comparisons))
     return found
 
 

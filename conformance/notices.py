@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
+
+from gradconform.conformance.sums import added
 
 MAX_TIMEOUTS = 2
 """So often may a candidate take too long; then it is not asked any more."""
@@ -32,17 +33,17 @@ class Noticed(msgspec.Struct, omit_defaults=True):
 
     def __add__(self, other: Noticed) -> Noticed:
         return Noticed(
-            unsupported=_added(self.unsupported, other.unsupported),
+            unsupported=_kept(added(self.unsupported, other.unsupported)),
             without=self.without if other.without else [],
             changed=sorted({*self.changed, *other.changed}),
-            warnings=_added(self.warnings, other.warnings),
+            warnings=_kept(added(self.warnings, other.warnings)),
             given_up=self.given_up + other.given_up,
         )
 
 
-def _added(mine: Mapping[str, int], its: Mapping[str, int]) -> dict[str, int]:
-    """Return the sums, most frequent first, of as many as are kept."""
-    return dict(_frequent(Counter(mine) + Counter(its))[:KEPT])
+def _kept(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return as many as are kept, most frequent first."""
+    return dict(_frequent(counts)[:KEPT])
 
 
 def _frequent(counts: Mapping[str, int]) -> list[tuple[str, int]]:

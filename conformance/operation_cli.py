@@ -7,11 +7,11 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 
+from gradconform.conformance.target_words import require_folder
 from gradconform.errors import InvalidInput
 
 
@@ -77,8 +77,7 @@ def layer(
     from gradconform.conformance.operation_run import check_layer
     from gradconform.conformance.terminal import say, write
 
-    if json_file is not None and not Path(json_file).absolute().parent.is_dir():
-        raise InvalidInput(f"{json_file}: no such folder")
+    require_folder(json_file)
     if seed is None:
         seed = int.from_bytes(os.urandom(4), "big")
     result = check_layer(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gradconform.conformance.program_words import PROGRAM, WithProgram
+from gradconform.conformance.target_words import require_folder
 from gradconform.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -73,8 +74,7 @@ def replay(
 
     if folder is not None and not pin:
         raise InvalidInput("--to names the folder of --pin, which is not given")
-    if json_file is not None and not Path(json_file).absolute().parent.is_dir():
-        raise InvalidInput(f"{json_file}: no such folder")
+    require_folder(json_file)
     program = ctx.meta.get(PROGRAM, ())
     if target is not None and program:
         raise InvalidInput("one TARGET at a time: a program after --, or another")

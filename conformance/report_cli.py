@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from gradconform.conformance.target_words import require_folder
 from gradconform.errors import InvalidInput
 
 
@@ -33,8 +34,7 @@ def merge(files: tuple[str, ...], json_file: str | None) -> None:
     from gradconform.conformance.shards import whole_of
     from gradconform.conformance.terminal import say, write
 
-    if json_file is not None and not Path(json_file).absolute().parent.is_dir():
-        raise InvalidInput(f"{json_file}: no such folder")
+    require_folder(json_file)
     shards = {}
     for place in files:
         try:

@@ -14,6 +14,7 @@ from gradconform.conformance.notices import Noticed
 from gradconform.conformance.parts import Part
 from gradconform.conformance.sharpness import Sharpness
 from gradconform.conformance.summary import Summary
+from gradconform.conformance.sums import added
 from gradconform.errors import InvalidInput
 from gradconform.network import Network, one_line
 
@@ -61,12 +62,11 @@ class Tally(msgspec.Struct):
         self.at_kinks += kinks > 0
         self.comparisons += summary.comparisons
         self.lost += summary.lost
-        for check, number in summary.checks.items():
-            self.checks[check] = self.checks.get(check, 0) + number
-        for look, outcomes in summary.outcomes.items():
-            self.outcomes[look] = self.outcomes.get(look, Outcomes()) + outcomes
-        if not kinks and summary.worst_ratio and summary.worst_ratio >= self.worst_ratio:
-            self.meet(summary.worst_ratio, summary.worst_at, str(network))
+        self.checks = added(self.checks, summary.checks)
+        self.outcomes = added(self.outcomes, summary.outcomes)
+        ratio, at = summary.worst
+        if not kinks and ratio and ratio >= self.worst_ratio:
+            self.meet(ratio, at, str(network))
 
     def meet(self, ratio: float, at: str, network: str) -> None:
         """Keep the larger ratio, and of equal ones the first in the alphabet: whatever order they come in."""

@@ -8,7 +8,6 @@ that NumPy's overhead is paid once a stack and not once an array. It judges by t
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from gradconform.case import Array, Gradients
 from gradconform.conformance.agreement import AGREEMENTS
 from gradconform.conformance.checks import Check
-from gradconform.conformance.compare import LOOKS, Comparison, Look, Outcomes, ratios
+from gradconform.conformance.compare import LOOKS, Look, Outcomes, ratios
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.kinks import CONVENTIONS, Resolution, as_shown, at_zero, shares_of
 from gradconform.conformance.looks import Evaluate, View, quantities, views
@@ -219,7 +218,7 @@ class _Row:
             lost = self._counted(gone)[:, asked].sum(axis=1)
         widths = self.widths[asked]
         tells = (vacuous + unknown < widths).tolist()
-        names = [(part.check, subject_of(network, Comparison(part.check, part.path))) for part in parts]
+        names = [(part.check, subject_of(network, part.check, part.path)) for part in parts]
 
         @lru_cache
         def told(which: tuple[bool, ...]) -> frozenset[tuple[str, str]]:
@@ -228,19 +227,18 @@ class _Row:
         looks: dict[Look, NDArray[np.bool_]] = {
             look: np.array([part.look == look for part in parts]) for look in dict.fromkeys(p.look for p in parts)
         }
-        checks = Counter(part.check for part in parts)
-        by_look = {look: int(np.count_nonzero(own)) for look, own in looks.items()}
         counts = {
             look: (int(widths[own].sum()), unknown[:, own].sum(axis=1).tolist(), vacuous[:, own].sum(axis=1).tolist())
             for look, own in looks.items()
         }
-        worst = self.worst[:, asked]
-        at, rows = worst.argmax(axis=1).tolist(), worst.tolist()
+        rows = self.worst[:, asked].tolist()
         arrays = [(part.look, part.check, part.path) for part in parts]
         return [
             Summary(
-                checks,
-                by_look,
+                arrays,
+                rows[index],
+                tells[index],
+                told(tuple(tells[index])),
                 {
                     look: Outcomes(
                         elements - unknowns[index] - vacuities[index], 0, 0, unknowns[index], vacuities[index]
@@ -248,14 +246,8 @@ class _Row:
                     for look, (elements, unknowns, vacuities) in counts.items()
                 },
                 int(lost[index]),
-                float(worst[index, place]),
-                parts[place].path,
-                told(tuple(tells[index])),
-                arrays,
-                rows[index],
-                tells[index],
             )
-            for index, place in enumerate(at)
+            for index in range(len(rows))
         ]
 
     def sharpness(self) -> dict[Look, dict[int, int | None]]:

@@ -43,7 +43,7 @@ class Listener:
             kinds = {type(layer).__name__ for layer in case.network.layers} | {type(case.network.loss).__name__, dtype}
             for met in sorted(pair(regime, kind) for kind in kinds):
                 self.signals.pairs[met] = self.signals.pairs.get(met, 0) + 1
-        if summary.worst_ratio > 1:
+        if summary.worst[0] > 1:
             return
         tops, network = self.signals.tops, ""
         for (look, check, path), ratio in zip(summary.arrays, summary.ratios, strict=True):

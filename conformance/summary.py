@@ -2,97 +2,88 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from gradconform.conformance.compare import Comparison, Look, Outcomes
+from gradconform.conformance.sums import added
 from gradconform.network import Network
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 @dataclass(frozen=True)
 class Summary:
     """The comparisons of one implementation on one case, by their numbers.
 
-    `checks`, `looks`: how many there were in each. `told`: by check and subject, as `subject_of` names it, those of
-    which some element could have told a wrong value from rounding. `arrays`: what was compared, as look, check and
-    path, with error / bound of each in `ratios`, and in `telling` whether it could have told.
+    `arrays`: what was compared, as look, check and path, with error / bound of each in `ratios`, and in `telling`
+    whether some element of it could have told a wrong value from rounding. `told`: by check and subject, as
+    `subject_of` names it, those that could.
     """
 
-    checks: Mapping[str, int] = field(default_factory=dict)
-    looks: Mapping[Look, int] = field(default_factory=dict)
-    outcomes: Mapping[Look, Outcomes] = field(default_factory=dict)
-    lost: int = 0
-    worst_ratio: float = 0.0
-    worst_at: str = ""
-    told: frozenset[tuple[str, str]] = frozenset()
     arrays: Sequence[tuple[Look, str, str]] = ()
     ratios: Sequence[float] = ()
     telling: Sequence[bool] = ()
+    told: frozenset[tuple[str, str]] = frozenset()
+    outcomes: Mapping[Look, Outcomes] = field(default_factory=dict)
+    lost: int = 0
 
     def __add__(self, other: Summary) -> Summary:
-        worse = other if other.worst_ratio > self.worst_ratio else self
         return Summary(
-            _added(self.checks, other.checks, 0),
-            _added(self.looks, other.looks, 0),
-            _added(self.outcomes, other.outcomes, Outcomes()),
-            self.lost + other.lost,
-            worse.worst_ratio,
-            worse.worst_at,
-            self.told | other.told,
             [*self.arrays, *other.arrays],
             [*self.ratios, *other.ratios],
             [*self.telling, *other.telling],
+            self.told | other.told,
+            added(self.outcomes, other.outcomes),
+            self.lost + other.lost,
         )
 
     @property
     def comparisons(self) -> int:
         """How many arrays were compared."""
-        return sum(self.checks.values())
+        return len(self.arrays)
+
+    @property
+    def checks(self) -> Counter[str]:
+        """How many were compared by each check."""
+        return Counter(check for _, check, _ in self.arrays)
+
+    @property
+    def looks(self) -> Counter[Look]:
+        """How many were compared in each look."""
+        return Counter(look for look, _, _ in self.arrays)
+
+    @property
+    def worst(self) -> tuple[float, str]:
+        """The largest error / bound, and the first path that has it; 0 and nothing where nothing was compared."""
+        if not self.ratios:
+            return 0.0, ""
+        ratio = max(self.ratios)
+        return ratio, self.arrays[self.ratios.index(ratio)][2]
 
 
 def summary_of(comparisons: Sequence[Comparison], network: Network) -> Summary:
     """Return the summary of comparisons."""
-    checks: dict[str, int] = {}
-    looks: dict[Look, int] = {}
     outcomes: dict[Look, Outcomes] = {}
     for entry in comparisons:
-        checks[entry.check] = checks.get(entry.check, 0) + 1
-        looks[entry.look] = looks.get(entry.look, 0) + 1
-        outcomes[entry.look] = outcomes.get(entry.look, Outcomes()) + entry.outcomes
-    worst = max(comparisons, key=lambda entry: entry.ratio, default=None)
+        outcomes = added(outcomes, {entry.look: entry.outcomes})
     return Summary(
-        checks,
-        looks,
+        [(entry.look, entry.check, entry.path) for entry in comparisons],
+        [entry.ratio for entry in comparisons],
+        [entry.tells for entry in comparisons],
+        frozenset((entry.check, subject_of(network, entry.check, entry.path)) for entry in comparisons if entry.tells),
         outcomes,
-        lost=sum(entry.lost for entry in comparisons),
-        worst_ratio=worst.ratio if worst is not None else 0.0,
-        worst_at=worst.path if worst is not None else "",
-        told=frozenset((entry.check, subject_of(network, entry)) for entry in comparisons if entry.tells),
-        arrays=[(entry.look, entry.check, entry.path) for entry in comparisons],
-        ratios=[entry.ratio for entry in comparisons],
-        telling=[entry.tells for entry in comparisons],
+        sum(entry.lost for entry in comparisons),
     )
 
 
-def _added(one: Mapping[K, V], other: Mapping[K, V], nothing: V) -> dict[K, V]:
-    found = dict(one)
-    for key, value in other.items():
-        found[key] = found.get(key, nothing) + value  # type: ignore[operator] # numbers, and records of them
-    return found
-
-
-def subject_of(network: Network, comparison: Comparison) -> str:
+def subject_of(network: Network, check: str, path: str) -> str:
     """Return what was compared, without its place in the network: which parameter, or which layer's output or delta."""
-    place, _, name = comparison.path.rpartition(".")
+    place, _, name = path.rpartition(".")
     if place.isdecimal() and int(place) < len(network.layers):
         return f"{type(network.layers[int(place)]).__name__}.{name}"
-    if comparison.check in {"outputs", "deltas"}:
-        index = int(comparison.path.split()[-1]) + (comparison.check == "deltas")
-        return f"{comparison.check} {type(network.layers[index]).__name__}"
-    if comparison.check in {"loss", "output-delta"}:
-        return f"{comparison.check} {type(network.loss).__name__}"
+    if check in {"outputs", "deltas"}:
+        index = int(path.rsplit(maxsplit=1)[-1]) + (check == "deltas")
+        return f"{check} {type(network.layers[index]).__name__}"
+    if check in {"loss", "output-delta"}:
+        return f"{check} {type(network.loss).__name__}"
     return name

@@ -48,6 +48,14 @@ def write(place: str, content: bytes) -> None:
         raise InvalidInput(f"{place}: cannot be written: {error.strerror}") from None
 
 
+def tell(line: str, moving: Console | None) -> None:
+    """Write one line to stderr, which stays: above what moves on that console, if anything does."""
+    if moving is not None:
+        moving.print(line, markup=False, soft_wrap=True)
+    else:
+        print(f"gradconform: {line}", file=sys.stderr, flush=True)  # noqa: T201 - progress goes to stderr
+
+
 class _Bar(Bar):
     """A bar below the findings so far, which goes when the run ends: then they are told in full."""
 
@@ -103,7 +111,4 @@ class Progress:
 
     def tell(self, line: str) -> None:
         """Write one line between the progress."""
-        if self._bar is not None:
-            self._bar.console.print(line, markup=False, soft_wrap=True)
-        else:
-            print(f"gradconform: {line}", file=sys.stderr, flush=True)  # noqa: T201 - progress goes to stderr
+        tell(line, None if self._bar is None else self._bar.console)

@@ -159,14 +159,11 @@ def _(loss: CrossEntropy, k: Arithmetic, p: Value, batch: Batch) -> Terms:
     q = _distribution(loss, k, p, batch)
     if not loss.clip:
 
-        def slope(c: Value) -> Value:
-            return k.weigh(q, c / p)
+        def pullback(c: Value) -> Value:
+            # (q c) / p is as common as q (c / p): what underflows in q c is divided by p
+            return -k.accept(lambda: k.weigh(q, c / p), lambda: k.weigh(q, c) / p)
 
-        def multiplied_first(c: Value) -> Value:
-            # (q c) / p: what underflows in q c is divided by p
-            return slope(c) + k.weigh(k.lift((q.value != 0).astype(float)), (p * 0.0) / p)
-
-        return -k.weigh(q, k.log(p)), lambda c: -k.accept(partial(slope, c), partial(multiplied_first, c))
+        return -k.weigh(q, k.log(p)), pullback
     p, inside = k.clip(p, loss.clip, type(loss).__name__)
     return -k.weigh(q, k.log(p)), lambda c: -k.weigh(inside, k.weigh(q, c / p))
 

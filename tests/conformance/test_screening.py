@@ -92,7 +92,7 @@ def test_summaries_and_sharpness_are_those_of_the_judgement(monkeypatch, text, s
                 expected.checks, expected.looks, expected.told,
             )  # fmt: skip
             assert one.summary.outcomes == expected.outcomes
-            assert one.summary.worst_ratio == pytest.approx(expected.worst_ratio, rel=1e-6)
+            assert one.summary.worst[0] == pytest.approx(expected.worst[0], rel=1e-6)
             assert sorted(one.summary.arrays) == sorted(expected.arrays)
     assert seen > len(situations) / 2
 
