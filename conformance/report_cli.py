@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
@@ -30,23 +29,16 @@ def merge(files: tuple[str, ...], json_file: str | None) -> None:
     The totals are those of the run in one piece. Exit codes: those of check; 4 also where a shard is missing, is there
     twice, was interrupted or is of another run.
     """
-    from gradconform.conformance.results import Result
+    from gradconform.conformance.report_reading import result_in
     from gradconform.conformance.shards import whole_of
     from gradconform.conformance.terminal import say, write
 
     require_folder(json_file)
     shards = {}
     for place in files:
-        try:
-            content = Path(place).read_bytes()
-        except OSError as error:
-            raise InvalidInput(f"{place}: cannot be read: {error.strerror}") from None
         if place in shards:
             raise InvalidInput(f"{place} is named twice")
-        try:
-            shards[place] = Result.from_json(content)
-        except InvalidInput as error:
-            raise InvalidInput(f"{place}: {error}") from None
+        shards[place] = result_in(place)
     result = whole_of(shards)
     say(str(result))
     if json_file is not None:
