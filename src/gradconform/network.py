@@ -86,5 +86,7 @@ class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def one_line(message: str, limit: int = 300) -> str:
     """Return `message` as one line of at most `limit` printable characters."""
+    if len(message) <= limit and message.isprintable():
+        return message
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message[: limit + 1])
     return text if len(text) <= limit else text[: limit - 3] + "..."
