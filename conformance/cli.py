@@ -30,6 +30,7 @@ from gradconform.conformance.scaffold_cli import init
 from gradconform.conformance.show_cli import show
 from gradconform.conformance.supervisor import supervised
 from gradconform.conformance.target_words import NETWORK_HELP, implementations_of, network_of
+from gradconform.conformance.untrusted import shown
 from gradconform.errors import GradconformError, NotInstalled
 
 EXIT_INTERRUPTED, EXIT_USAGE, EXIT_NOTHING = 2, 4, 5
@@ -139,5 +140,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    click.echo(f"gradconform: {' '.join(message.split())}", err=True)
+    click.echo(f"gradconform: {shown(' '.join(message.split()))}", err=True)
     sys.exit(code)

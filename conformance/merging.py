@@ -57,6 +57,7 @@ def merged(results: Sequence[Result]) -> Result:
         changed=changed,
         interrupted=any(result.interrupted for result in results),
         part=_part([result.part for result in results if result.part is not None]),
+        versions=first.versions,
     )
     whole.notes = [*dict.fromkeys(own), *_derived(whole)]
     whole.verdict = verdict_of(whole)
