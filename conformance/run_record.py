@@ -27,8 +27,10 @@ LAST = CASES.parent / "last-run.jsonl"
 """Where the command line keeps the record of its last run, in the current folder."""
 EVERY_SECONDS = 1.0
 """So long at least after a line the next one is written, unless something was found."""
-SHARE = 200
-"""And so many times as long as the last line took to make, which may not be felt."""
+SHARE = 0.01
+"""Of a long run this share at least lies between two lines, so that its record stays small."""
+COST = 0.005
+"""No more than this share of the time is spent on lines."""
 LISTS = ("implementations", "findings", "coverage")
 """The lists of a result that are objects by position in a patch, so that it has only what has changed in them."""
 
@@ -95,7 +97,7 @@ class RunRecord:
         self._write(Line(at=self._at, result=changes(self._written, now)))
         self._written = now
         ended = time.monotonic()
-        self._due = ended + max(EVERY_SECONDS, SHARE * (ended - began))
+        self._due = ended + max(EVERY_SECONDS, SHARE * (ended - self._started), (ended - began) / COST)
 
     def end(self, result: Result) -> None:
         """Write the result of the run, which has come to its end; what kept the record from it is a note there."""
