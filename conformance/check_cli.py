@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,8 +31,8 @@ from gradconform.conformance.target_words import (
 from gradconform.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from gradconform.conformance.plan import Plan
     from gradconform.conformance.parts import Part
+    from gradconform.conformance.plan import Plan
     from gradconform.conformance.results import Result
     from gradconform.conformance.run_record import RunRecord
     from gradconform.conformance.training import Training
@@ -191,11 +192,11 @@ def check(
     )
     kept = Kept(None if no_cases else cases, pins, ctx.meta.get(PROGRAM, ()))
     part = None if shard is None else part_of(plan, shard, kept.program)
-    record = _recorded(plan, part, record_file, last=not no_cases)
-    result = _run(plan, training, kept if part is None or part.rounds[0] == 0 else kept._replace(pins=None))
-    result.part = part
-    if record is not None:
-        record.end(result)
+    with _recorded(plan, part, record_file, last=not no_cases) as record:
+        result = _run(plan, training, kept if part is None or part.rounds[0] == 0 else kept._replace(pins=None))
+        result.part = part
+        if record is not None:
+            record.end(result)
     say(result_text(result, coverage=coverage))
     reports.write(result)
     sys.exit(result.exit_code)
@@ -221,7 +222,9 @@ class Kept(NamedTuple):
     program: Sequence[str]
 
 
-def _recorded(plan: Plan, part: Part | None, place: str | None, *, last: bool) -> RunRecord | None:
+def _recorded(
+    plan: Plan, part: Part | None, place: str | None, *, last: bool
+) -> AbstractContextManager[RunRecord | None]:
     """Have a plan write its record into a file, or where that of the last run is kept, if one is wanted."""
     from gradconform.conformance.run_record import RunRecord, header_of
 
@@ -232,9 +235,10 @@ def _recorded(plan: Plan, part: Part | None, place: str | None, *, last: bool) -
         if place is not None:
             raise
         click.echo(f"gradconform: no record of this run is kept: {error}", err=True)
-        return None
-    if record is not None:
-        plan.log = record.log
+        record = None
+    if record is None:
+        return nullcontext()
+    plan.log = record.log
     return record
 
 

@@ -16,7 +16,7 @@ from gradconform.conformance.implementations import REFERENCE
 from gradconform.conformance.judge import UNSTEADY
 from gradconform.conformance.results import Finding, Number, Pinned, Result, Tally
 from gradconform.conformance.sharpness import QUANTILES, Sharpness
-from gradconform.conformance.untrusted import NAME, shown, unordered
+from gradconform.conformance.untrusted import named, shown, unordered
 
 WIDEST = 100
 FEW = 5
@@ -68,7 +68,7 @@ def finding_text(finding: Finding) -> str:
 def headline(finding: Finding) -> str:
     """Return who is wrong, where, by how much and, if it is known, why: all that a list of findings shows."""
     why = f"; likely {finding.symptom}" if finding.symptom else ""
-    return f"{shown(finding.implementation, NAME)}   {shown(finding.sentence, SENTENCE)}{why}"
+    return f"{named(finding.implementation)}   {shown(finding.sentence, SENTENCE)}{why}"
 
 
 def _cause(finding: Finding) -> Iterator[tuple[str, str]]:
@@ -163,8 +163,8 @@ OUTCOME_NAMES = {"passed": "pass", "failed": "fail", "kink": "kink", "range": "r
 
 def tally_text(tally: Tally) -> str:
     """Return what was compared of one implementation in one dtype, how it ended and how sharp the look was."""
-    name = shown(tally.name, NAME)
-    title = f"{name} {shown(tally.version, NAME)}" if tally.version else name
+    name = named(tally.name)
+    title = f"{name} {named(tally.version)}" if tally.version else name
     counts = f"{tally.cases:,} networks, {tally.comparisons:,} comparisons of {tally.elements:,} elements"
     text = [*filled(f"{title}  {tally.dtype}"), *filled(counts, "  ")]
     for look, outcomes in sorted(tally.outcomes.items()):
@@ -270,7 +270,7 @@ def _row(row: Mapping[str, int], what: str) -> str:
 
 def verdict_text(result: Result) -> str:
     """Return the last line: the verdict, how much it rests on, and the seed."""
-    names = list(dict.fromkeys(shown(tally.name, NAME) for tally in result.implementations))
+    names = list(dict.fromkeys(named(tally.name) for tally in result.implementations))
     amount = (
         f"{result.networks:,} networks, {result.comparisons:,} comparisons, seed {result.seed}, {result.seconds:.1f} s"
     )

@@ -1,7 +1,7 @@
 """JUnit XML of a result, which CI systems show as tests: a suite for each implementation in each dtype, its checks.
 
-The elements and attributes are those of the schema that Jenkins knows as junit-10, which GitLab, Azure and the reporters
-for GitHub read as well.
+The elements and attributes are those of the schema that Jenkins knows as junit-10; GitLab, Azure and the reporters for
+GitHub read them as well.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 from gradconform.conformance.checks import CHECKS
 from gradconform.conformance.message import coverage_text, finding_text, for_a_file, headline, tally_text, verdict_text
 from gradconform.conformance.results import Finding, Result, Tally, Verdict
-from gradconform.conformance.untrusted import NAME, shown
+from gradconform.conformance.untrusted import named, shown
 
 RUN = "gradconform"
 """The name of the suite that stands for the whole run."""
@@ -49,8 +49,8 @@ class _Suite:
 
     def element(self) -> ET.Element:
         """Return the suite as XML."""
-        element = ET.Element("testsuite", name=self.name, tests=str(len(self.cases)), **_counted(self.counts))
-        element.set("skipped", str(self.counts["skipped"]))
+        element = ET.Element("testsuite", name=self.name, tests=str(len(self.cases)))
+        element.attrib |= {**_counted(self.counts), "skipped": str(self.counts["skipped"])}
         if self.time is not None:
             element.set("time", f"{self.time:.3f}")
         properties = ET.SubElement(element, "properties")
@@ -95,7 +95,7 @@ def _run(result: Result) -> _Suite:
         "seed": str(result.seed),
         "networks": str(result.networks),
         "comparisons": str(result.comparisons),
-        **{f"version.{shown(name, NAME)}": shown(version, NAME) for name, version in result.versions.items()},
+        **{f"version.{named(name)}": named(version) for name, version in result.versions.items()},
     }
     covered = coverage_text(result.coverage)
     notes = [f"note: {shown(note)}" for note in result.notes]
@@ -121,7 +121,7 @@ def _checked(result: Result) -> list[_Suite]:
         tallies.setdefault((finding.implementation, finding.dtype), None)
     suites = []
     for (name, dtype), tally in tallies.items():
-        suite = _Suite(f"{shown(name, NAME)} {shown(dtype, NAME)}")
+        suite = _Suite(f"{named(name)} {named(dtype)}")
         own = [entry for entry in result.findings if (entry.implementation, entry.dtype) == (name, dtype)]
         if tally is not None:
             _describe(suite, tally)
@@ -141,7 +141,7 @@ def _checked(result: Result) -> list[_Suite]:
 def _describe(suite: _Suite, tally: Tally) -> None:
     suite.output = tally_text(tally)
     if tally.version:
-        suite.properties["version"] = shown(tally.version, NAME)
+        suite.properties["version"] = named(tally.version)
     suite.properties |= {"networks": str(tally.cases), "comparisons": str(tally.comparisons)}
 
 
@@ -150,4 +150,4 @@ def _fail(suite: _Suite, check: str, findings: Sequence[Finding]) -> None:
     first, *others = findings
     more = f" (and {len(others)} more)" if others else ""
     text = "\n\n".join(map(finding_text, findings))
-    suite.add(shown(check, NAME), "failure", first.kind, f"{headline(first)}{more}", text)
+    suite.add(named(check), "failure", first.kind, f"{headline(first)}{more}", text)

@@ -1,13 +1,14 @@
 """Markdown of a result, as for the summary of a GitHub job: the verdict first, and always less than GitHub takes.
 
-What comes from somebody's code has every character that means something to HTML or Markdown as an entity, which is never
+In what comes from somebody's code every character that means something to HTML or Markdown is an entity, which is never
 read as markup. GitHub looks for mentions in what comes of that, and in neither `code` nor `pre`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
+from itertools import takewhile
 
 from gradconform.conformance.checks import CHECKS
 from gradconform.conformance.message import (
@@ -20,19 +21,23 @@ from gradconform.conformance.message import (
     verdict_text,
 )
 from gradconform.conformance.results import Finding, Result, Tally, Verdict
-from gradconform.conformance.untrusted import LONGEST, NAME, shown
+from gradconform.conformance.untrusted import LONGEST, NAME, named, shown
 
 LARGEST = 1000 << 10
 """Bytes of a report: GitHub takes 1 MiB for a step, in which others may write too."""
-RESERVED = 200 << 10
+RESERVED = 400 << 10
 """Bytes of it that findings leave to what comes after them."""
-LONGEST_FINDING = 32 << 10
+CLOSING = 1 << 10
+"""And these are left for the last sentence."""
+LONGEST_FINDING = 16 << 10
 """Characters that are shown of one finding."""
 MOST_ROWS = 100
 """Rows of a table."""
-MOST_NOTES = 100
+MOST_NOTES = 50
 CELL = 100
 """Characters of a name in a table."""
+NOTE = 300
+"""Characters of a note, and of the place of the worst error."""
 
 ICONS: dict[Verdict, str] = {
     "passed": "✅",
@@ -46,16 +51,17 @@ ICONS: dict[Verdict, str] = {
 
 def markdown_report(result: Result) -> str:
     """Return the Markdown of a result, of less than 1 MiB: what is left out of a longer one is said in its place."""
+    page = _Page(LARGEST)
     with for_a_file():
         head = [_verdict(result), *_matrix(result)]
+        missing = sum(not page.add(block, RESERVED) for block in head)
+        blocks = map(_finding, result.findings)
+        told = sum(1 for _ in takewhile(lambda block: page.add(block, RESERVED), blocks))
+        if told < len(result.findings):
+            page.add(_shortened(len(result.findings) - told, "finding"))
         tail = [*_coverage(result), *_sharpness(result), *_notes(result)]
-        blocks = [_finding(finding) for finding in result.findings]
-    page = _Page(LARGEST)
-    sections = page.add_all(head, leave=RESERVED)
-    if missing := len(blocks) - page.add_all(blocks, leave=RESERVED):
-        page.add(_shortened(missing, "finding"))
-    sections += page.add_all(tail, leave=1 << 10)
-    if missing := len(head) + len(tail) - sections:
+        missing += sum(not page.add(block, CLOSING) for block in tail)
+    if missing:
         page.add(_shortened(missing, "section"))
     return page.text
 
@@ -76,10 +82,6 @@ class _Page:
         self._blocks.append(block)
         return True
 
-    def add_all(self, blocks: Iterable[str], leave: int = 0) -> int:
-        """Add the blocks that fit, and return how many did."""
-        return sum(self.add(block, leave) for block in blocks)
-
     @property
     def text(self) -> str:
         return "\n\n".join(self._blocks) + "\n"
@@ -93,13 +95,13 @@ def _shortened(count: int, what: str) -> str:
     )
 
 
-def code(text: str, limit: int = NAME) -> str:
+def code(name: str, limit: int = NAME) -> str:
     """Return a name as code inside of a line, a table or HTML: nothing of it is read as markup."""
-    return f"<code>{''.join(map(_entity, shown(text, limit)))}</code>"
+    return f"<code>{''.join(map(_entity, named(name, limit)))}</code>"
 
 
 def prose(text: str, limit: int = LONGEST) -> str:
-    """Return a sentence with names in it: nothing of it is read as markup, as a mention or as the number of an issue."""
+    """Return a sentence with names in it: nothing of it is read as markup, a mention or the number of an issue."""
     entities = "".join(map(_entity, shown(text, limit)))
     return entities.replace(AT, AT + JOINER).replace(HASH, HASH + JOINER)
 
@@ -142,7 +144,7 @@ def _matrix(result: Result) -> Iterator[str]:
         [code(_title(tally), CELL), code(tally.dtype), *(_cell(result.findings, tally, check) for check in asked)]
         for tally in result.implementations
     ]
-    yield f"{_table(rows)}\n\nEach cell: comparisons, or findings; – where nothing was compared."
+    yield f"{_table(rows)}\n\nEach cell: comparisons, or findings; - where nothing was compared."
 
 
 def _title(tally: Tally) -> str:
@@ -154,7 +156,7 @@ def _cell(findings: Sequence[Finding], tally: Tally, check: str) -> str:
     found = sum((finding.implementation, finding.dtype, finding.check) == own for finding in findings)
     if found:
         return f"❌ {found}"
-    return f"✅ {tally.checks[check]:,}" if tally.checks.get(check) else "–"
+    return f"✅ {tally.checks[check]:,}" if tally.checks.get(check) else "-"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
@@ -183,15 +185,15 @@ def _sharpness(result: Result) -> Iterator[str]:
     """Yield how close the closest call was, and how small an error would have been found."""
     rows = [["implementation", "dtype", "networks", "elements", "worst error/bound", "sharpness"]]
     for tally in result.implementations:
-        worst = f"{tally.worst_ratio:.2g} at {tally.worst_at} of {tally.worst_network}" if tally.worst_at else "–"
-        sharpness = certificate_text(tally.sharpness) if tally.sharpness else "–"
+        worst = f"{tally.worst_ratio:.2g} at {tally.worst_at} of {tally.worst_network}" if tally.worst_at else "-"
+        sharpness = certificate_text(tally.sharpness) if tally.sharpness else "-"
         rows.append(
             [
                 code(_title(tally), CELL),
                 code(tally.dtype),
                 f"{tally.cases:,}",
                 f"{tally.elements:,}",
-                prose(worst, 500),
+                prose(worst, NOTE),
                 prose(sharpness),
             ]
         )
@@ -201,7 +203,7 @@ def _sharpness(result: Result) -> Iterator[str]:
 
 def _notes(result: Result) -> Iterator[str]:
     if result.notes:
-        items = [f"- {prose(note, 1000)}" for note in result.notes[:MOST_NOTES]]
+        items = [f"- {prose(note, NOTE)}" for note in result.notes[:MOST_NOTES]]
         left_out = len(result.notes) - MOST_NOTES
         items += [f"- and {left_out:,} more"] if left_out > 0 else []
         yield "### Notes\n\n" + "\n".join(items)

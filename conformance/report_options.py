@@ -35,7 +35,9 @@ class Format(NamedTuple):
 FORMATS = {
     "json": Format("results", "Result.to_json", "Write the machine-readable result here."),
     "junit": Format("report_junit", "junit_report", "Write JUnit XML here, which CI systems show as tests."),
-    "markdown": Format("report_markdown", "markdown_report", "Write Markdown here, as for the summary of a GitHub job."),
+    "markdown": Format(
+        "report_markdown", "markdown_report", "Write Markdown here, as for the summary of a GitHub job."
+    ),
 }
 """By the name of the option. A new format is one more row."""
 
@@ -55,7 +57,7 @@ class Reports:
             require_folder(place)
 
     def write(self, result: Result) -> None:
-        """Write the result; raises `InvalidInput` that names the first file that cannot be written, after the others."""
+        """Write the result; raises `InvalidInput` that names a file that cannot be written, after the others."""
         from gradconform.conformance.terminal import write
 
         failed: list[InvalidInput] = []

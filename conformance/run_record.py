@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Any
 
 import msgspec
@@ -74,7 +75,7 @@ class RunRecord:
 
     @classmethod
     def of_the_last_run(cls, header: Header, part: Part | None = None) -> RunRecord:
-        """Return the record that is kept of each run; another run that is still being written keeps a file without name.
+        """Return the record that is kept of each run. One that is still being written goes on in a file without name.
 
         Raises `InvalidInput` where it cannot be written.
         """
@@ -102,9 +103,21 @@ class RunRecord:
     def end(self, result: Result) -> None:
         """Write the result of the run, which has come to its end; what kept the record from it is a note there."""
         self._write(Line(at=self._at, end=result.to_builtins()))
+        result.notes += [self.note] if self.note else []
+
+    def close(self) -> None:
+        """Write nothing more."""
         if self._stream is not None:
             self._stream.close()
-        result.notes += [self.note] if self.note else []
+        self._stream = None
+
+    def __enter__(self) -> RunRecord:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     @property
     def _at(self) -> float:
@@ -120,7 +133,7 @@ class RunRecord:
             reason = "the disk is full"
         except OSError as error:
             reason = str(error.strerror)
-        self._stream = None
+        self.close()
         self.note = f"{self.place}: the record of the run has no end: {reason}"
 
 

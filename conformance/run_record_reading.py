@@ -28,8 +28,8 @@ def is_record(content: bytes) -> bool:
 def read_record(content: bytes) -> Result:
     """Return the result in a record; where it has no end, what was done until then, as that of an interrupted run.
 
-    A last line that was cut off is left out. Raises `InvalidInput`, one line that begins with the number of a line and a
-    colon, for another one that cannot be read.
+    A last line that was cut off is left out. For another one that cannot be read raises `InvalidInput`, one line that
+    begins with its number and a colon.
     """
     *lines, _cut = content.split(b"\n")
     if not lines:

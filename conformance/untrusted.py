@@ -22,6 +22,13 @@ def shown(text: str, limit: int = LONGEST) -> str:
     return one_line(text[: limit + 1].replace("##", "#\\x23"), limit)
 
 
+def named(text: str, limit: int = NAME) -> str:
+    """Return a name as `shown` does, shortened in its middle: which function of a file it is stands at the end."""
+    line = shown(text if len(text) <= 2 * limit else text[:limit] + text[-limit:], 20 * limit)
+    half = (limit - 3) // 2
+    return line if len(line) <= limit else f"{line[:half]}...{line[-half:]}"
+
+
 def unordered(line: str) -> str:
     """Return a line of a log that does not begin with `::`, as an order to GitHub would, after whatever space."""
     start = line.lstrip()
