@@ -26,7 +26,6 @@ from gradconform.conformance.target_words import (
     implementations_of,
     limit_options,
     network_of,
-    require_folder,
 )
 from gradconform.errors import InvalidInput
 
@@ -154,8 +153,7 @@ def check(
     from gradconform.notation import parse
     from gradconform.templates import with_free_widths
 
-    reports.require_folders()
-    require_folder(record_file)
+    reports.require_folders(record_file)
     if not 0 < learning_rate < math.inf:
         raise InvalidInput(f"--learning-rate must be a number above 0, got {learning_rate:g}")
     chosen = PROFILES[profile]

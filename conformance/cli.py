@@ -49,6 +49,7 @@ def cli() -> None:
     gradconform replay 5412b217                  a case that failed, judged again
     gradconform show 5412b217 --as numpy         the same as a script without gradconform
     gradconform fuzz                             as long as you like, where it is most worth looking
+    gradconform report render                    the reports of the last run, also if it was killed
     gradconform trace                            the textbook's quantities, side by side
     gradconform faults                           the alarm proved on planted faults
     gradconform doctor                           what is installed, and what is missing

@@ -175,7 +175,7 @@ def tally_text(tally: Tally) -> str:
     if tally.worst_at:
         text += labelled("worst error/bound", f"{tally.worst_ratio:.2g} at {tally.worst_at} of {tally.worst_network}")
     if tally.sharpness:
-        text += labelled("sharpness", certificate_text(tally.sharpness))
+        text += labelled("sharpness", _certificate(tally.sharpness))
     details = [
         (tally.lost, "element{s} not finite where the exact value is, for an overflow on the way"),
         (tally.at_kinks, "network{s} at a kink"),
@@ -188,7 +188,7 @@ def tally_text(tally: Tally) -> str:
     return "\n".join(text)
 
 
-def certificate_text(sharpness: Mapping[Look, Sharpness]) -> str:
+def _certificate(sharpness: Mapping[Look, Sharpness]) -> str:
     """Return how small an error of a whole parameter's gradient would have been found, in the sharpest look first."""
     first, *rest = [look for look in reversed(LOOKS) if look in sharpness]
     said = "; ".join(f"{LOOK_NAMES[look]} alone {_found(sharpness[look], '')}" for look in rest)

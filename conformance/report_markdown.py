@@ -11,8 +11,8 @@ from html import escape
 from itertools import takewhile
 
 from gradconform.conformance.checks import CHECKS
+from gradconform.conformance.compare import LOOKS
 from gradconform.conformance.message import (
-    certificate_text,
     coverage_table,
     coverage_text,
     finding_text,
@@ -21,6 +21,7 @@ from gradconform.conformance.message import (
     verdict_text,
 )
 from gradconform.conformance.results import Finding, Result, Tally, Verdict
+from gradconform.conformance.sharpness import QUANTILES
 from gradconform.conformance.untrusted import LONGEST, NAME, named, shown
 
 LARGEST = 1000 << 10
@@ -183,22 +184,24 @@ def _coverage(result: Result) -> Iterator[str]:
 
 def _sharpness(result: Result) -> Iterator[str]:
     """Yield how close the closest call was, and how small an error would have been found."""
-    rows = [["implementation", "dtype", "networks", "elements", "worst error/bound", "sharpness"]]
+    found = [f"found in {share:.0%}" for share in QUANTILES]
+    rows = [["implementation", "dtype", "networks", "elements", *found, "worst error/bound"]]
     for tally in result.implementations:
         worst = f"{tally.worst_ratio:.2g} at {tally.worst_at} of {tally.worst_network}" if tally.worst_at else "-"
-        sharpness = certificate_text(tally.sharpness) if tally.sharpness else "-"
-        rows.append(
-            [
-                code(_title(tally), CELL),
-                code(tally.dtype),
-                f"{tally.cases:,}",
-                f"{tally.elements:,}",
-                prose(worst, NOTE),
-                prose(sharpness),
-            ]
-        )
+        counts = [f"{tally.cases:,}", f"{tally.elements:,}", *(_smallest(tally, share) for share in QUANTILES)]
+        rows.append([code(_title(tally), CELL), code(tally.dtype), *counts, prose(worst, NOTE)])
     if len(rows) > 1:
-        yield f"### How sharp the look was\n\n{_table(rows)}"
+        yield (
+            f"### How sharp the look was\n\n{_table(rows)}\n\n"
+            "Found: the relative error in any parameter's gradient that would have been a finding in so many of the "
+            "networks; where there are two, the second one from the inputs alone."
+        )
+
+
+def _smallest(tally: Tally, share: float) -> str:
+    """Return from which relative error on it would have been found in that share of the networks, in each look."""
+    errors = [tally.sharpness[look].quantile(share) for look in reversed(LOOKS) if look in tally.sharpness]
+    return " / ".join("none" if error is None else f"{error:.0e}" for error in errors) or "-"
 
 
 def _notes(result: Result) -> Iterator[str]:

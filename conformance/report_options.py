@@ -48,11 +48,15 @@ class Reports:
     def __init__(self, places: Mapping[str, str]) -> None:
         self.places = places
 
-    def require_folders(self) -> None:
-        """Raise `InvalidInput` where a file has no folder, or is to have two formats: before the work, not after it."""
-        for place, count in Counter(self.places.values()).items():
+    def require_folders(self, record: str | None = None) -> None:
+        """Raise `InvalidInput` where a file has no folder, or is to have two formats: before the work, not after it.
+
+        `record`: the file of `--record`, where there is one.
+        """
+        places = {**self.places, **({} if record is None else {"record": record})}
+        for place, count in Counter(places.values()).items():
             if count > 1:
-                both = " and ".join(f"--{name}" for name, other in self.places.items() if other == place)
+                both = " and ".join(f"--{name}" for name, other in places.items() if other == place)
                 raise InvalidInput(f"{place}: {both} cannot be written into one file")
             require_folder(place)
 

@@ -30,7 +30,7 @@ EVERY_SECONDS = 1.0
 """So long at least after a line the next one is written, unless something was found."""
 SHARE = 0.01
 """Of a long run this share at least lies between two lines, so that its record stays small."""
-COST = 0.005
+COST = 0.002
 """No more than this share of the time is spent on lines."""
 LISTS = ("implementations", "findings", "coverage")
 """The lists of a result that are objects by position in a patch, so that it has only what has changed in them."""

@@ -15,6 +15,7 @@ import pytest
 
 from gradconform.conformance.cli import main
 from gradconform.conformance.results import Result
+from gradconform.conformance.run_record import Header, Line
 from gradconform.conformance.run_record_reading import CUT_OFF
 
 PROGRAM = [sys.executable, "-c", "from gradconform.conformance.cli import program; program()"]
@@ -208,6 +209,17 @@ def test_what_cannot_be_rendered_is_an_error_of_one_line(command, words, said):
 def test_a_file_without_a_folder_is_told_before_the_run(command, option):
     code, out, err = command("check", "reference", option, "no/where")
     assert (code, out, err) == (4, "", "gradconform: no/where: no such folder\n")
+
+
+def test_the_record_and_a_report_are_two_files(command):
+    code, out, err = command("check", "reference", "--record", "one", "--json", "one")
+    assert (code, out, err) == (4, "", "gradconform: one: --json and --record cannot be written into one file\n")
+
+
+def test_the_page_names_every_field_of_the_result_and_of_the_first_line_of_a_record():
+    page = (Path(__file__).parents[2] / "docs" / "reports.md").read_text("utf-8")
+    fields = [*Result.__struct_fields__, *Header.__struct_fields__, *Line.__struct_fields__]
+    assert [name for name in fields if f"`{name}`" not in page] == []
 
 
 def test_the_other_reports_are_written_where_one_cannot_be(command, folder):
