@@ -382,6 +382,7 @@ class Record:
             noticed={name: own for name, own in noticed.items() if own != Noticed()},
             changed=sorted(self.changed),
             interrupted=interrupted,
+            command=self.plan.command,
             versions=versions(),
         )
 

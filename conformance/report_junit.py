@@ -95,6 +95,7 @@ def _run(result: Result) -> _Suite:
         "seed": str(result.seed),
         "networks": str(result.networks),
         "comparisons": str(result.comparisons),
+        **({"command": shown(result.command)} if result.command else {}),
         **{f"version.{named(name)}": named(version) for name, version in result.versions.items()},
     }
     covered = coverage_text(result.coverage)

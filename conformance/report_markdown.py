@@ -210,6 +210,8 @@ def _notes(result: Result) -> Iterator[str]:
         left_out = len(result.notes) - MOST_NOTES
         items += [f"- and {left_out:,} more"] if left_out > 0 else []
         yield "### Notes\n\n" + "\n".join(items)
+    if result.command:
+        yield f"Again: {code(result.command, NOTE)}"
     versions = " ".join(f"{name} {version}" for name, version in result.versions.items())
     if versions:
         yield f"Versions: {prose(versions)}"

@@ -224,8 +224,10 @@ class Result(msgspec.Struct, kw_only=True):
     """Whether the user ended the run before it had all that it was to draw."""
     part: Part | None = None
     """Where it is a part of a run: which one."""
+    command: str = ""
+    """What runs it once more."""
     versions: dict[str, str] = {}
-    """The versions of what was loaded in the run, by its name."""
+    """The versions of what was there."""
 
     @property
     def passed(self) -> bool:
@@ -282,7 +284,7 @@ def _read_out(value: Any) -> Any:
 def _spelled_out(value: Any) -> Any:
     """Return nested lists and dictionaries with every number and every text such that JSON can hold it."""
     if isinstance(value, dict):
-        return {shown(key): _spelled_out(entry) for key, entry in value.items()}
+        return {shown(key) if isinstance(key, str) else key: _spelled_out(entry) for key, entry in value.items()}
     if isinstance(value, list):
         return [_spelled_out(entry) for entry in value]
     if isinstance(value, str):

@@ -57,6 +57,7 @@ def read_record(content: bytes) -> Result:
             findings=[],
             notes=[CUT_OFF],
             interrupted=True,
+            command=header.command,
             versions=header.versions,
         )
     try:

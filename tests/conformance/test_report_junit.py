@@ -67,6 +67,7 @@ def result():
             dtypes=("float64",),
             witnesses=False,
             shrink_seconds=0,
+            command="gradconform check --seed 1",
         )
     )
 
@@ -150,6 +151,7 @@ def test_seed_versions_and_amounts_are_properties(result):
     root = read(junit_report(result))
     told = {one.get("name"): one.get("value") for one in suite(root, "gradconform").iter("property")}
     assert told["seed"] == "1"
+    assert told["command"] == "gradconform check --seed 1"
     assert told["comparisons"] == str(result.comparisons)
     assert told["version.numpy"] == result.versions["numpy"]
     assert float(root.get("time")) == result.seconds
