@@ -49,7 +49,8 @@ def units(name):
 
 def test_a_campaign_is_logged_and_gone_on_with(fuzz):
     words = ["reference", "--network", NETWORK, "--only", "parameters", "--seed", 3, "--workers", 1]
-    code, out, told = fuzz(*words, "--max-examples", 64, "--json", "one.json")
+    code, out, told = fuzz(*words, "--max-examples", 64, "--json", "one.json", "--junit", "one.xml")
+    assert '<testsuite name="reference' in Path("one.xml").read_text("utf-8")
     assert code == 0
     assert "PASSED  reference agrees within rounding: 64 networks" in out
     assert out.splitlines()[-1].endswith(" comparisons a second")
