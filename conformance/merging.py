@@ -57,6 +57,8 @@ def merged(results: Sequence[Result]) -> Result:
         changed=changed,
         interrupted=any(result.interrupted for result in results),
         part=_part([result.part for result in results if result.part is not None]),
+        command=next((result.command for result in results if result.command), ""),
+        versions={name: version for result in results for name, version in result.versions.items()},
     )
     whole.notes = [*dict.fromkeys(own), *_derived(whole)]
     whole.verdict = verdict_of(whole)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from gradconform.conformance.compare import LOOKS, Kind, Look
 from gradconform.conformance.coverage import AXES, PAIRS, PLURALS, Cell, Covered
@@ -14,16 +16,34 @@ from gradconform.conformance.implementations import REFERENCE
 from gradconform.conformance.judge import UNSTEADY
 from gradconform.conformance.results import Finding, Number, Pinned, Result, Tally
 from gradconform.conformance.sharpness import QUANTILES, Sharpness
+from gradconform.conformance.untrusted import named, shown, unordered
 
 WIDEST = 100
 FEW = 5
 """More names than this are counted and not told."""
 LABEL = 23
 """Columns of the labels at the left of a finding."""
+SENTENCE = 600
+"""Characters of what a finding says in its first line."""
+
+
+_in_a_file: ContextVar[bool] = ContextVar("_in_a_file", default=False)
+
+
+@contextmanager
+def for_a_file() -> Iterator[None]:
+    """Have the texts of the block be as wide as they get: they are read elsewhere than on this terminal."""
+    token = _in_a_file.set(True)
+    try:
+        yield
+    finally:
+        _in_a_file.reset(token)
 
 
 def columns() -> int:
-    """Return the width of the output: the terminal's, or COLUMNS, at most 100."""
+    """Return the width of the output: the terminal's, or COLUMNS, at most 100; in a file 100."""
+    if _in_a_file.get():
+        return WIDEST
     return max(40, min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns))
 
 
@@ -34,16 +54,21 @@ VOTED = {"WRONG", "NONFINITE"}
 def finding_text(finding: Finding) -> str:
     """Return the message of a finding: the first line alone tells who, where, how much and, if it is known, why."""
     # whole on any terminal: it is all that a summary shows
-    why = f"; likely {finding.symptom}" if finding.symptom else ""
-    first, *rest = filled(f"FAILED  {finding.implementation}   {finding.sentence}{why}", width=WIDEST)
+    first, *rest = filled(f"FAILED  {headline(finding)}", width=WIDEST)
     lines = [first, *filled(" ".join(map(str.strip, rest)), "  ")]
     # what to do comes first
     for label, text in (*_cause(finding), *_numbers(finding), *_surroundings(finding)):
         lines.extend(labelled(label, text))
     if again := finding.replay or finding.command:
         # not wrapped: a command is copied as one line
-        lines.append(f"  {'again':<{LABEL - 2}}{again}")
+        lines.append(f"  {'again':<{LABEL - 2}}{shown(again)}")
     return "\n".join(lines)
+
+
+def headline(finding: Finding) -> str:
+    """Return who is wrong, where, by how much and, if it is known, why: all that a list of findings shows."""
+    why = f"; likely {finding.symptom}" if finding.symptom else ""
+    return f"{named(finding.implementation)}   {shown(finding.sentence, SENTENCE)}{why}"
 
 
 def _cause(finding: Finding) -> Iterator[tuple[str, str]]:
@@ -138,7 +163,8 @@ OUTCOME_NAMES = {"passed": "pass", "failed": "fail", "kink": "kink", "range": "r
 
 def tally_text(tally: Tally) -> str:
     """Return what was compared of one implementation in one dtype, how it ended and how sharp the look was."""
-    title = f"{tally.name} {tally.version}" if tally.version else tally.name
+    name = named(tally.name)
+    title = f"{name} {named(tally.version)}" if tally.version else name
     counts = f"{tally.cases:,} networks, {tally.comparisons:,} comparisons of {tally.elements:,} elements"
     text = [*filled(f"{title}  {tally.dtype}"), *filled(counts, "  ")]
     for look, outcomes in sorted(tally.outcomes.items()):
@@ -244,7 +270,7 @@ def _row(row: Mapping[str, int], what: str) -> str:
 
 def verdict_text(result: Result) -> str:
     """Return the last line: the verdict, how much it rests on, and the seed."""
-    names = list(dict.fromkeys(tally.name for tally in result.implementations))
+    names = list(dict.fromkeys(named(tally.name) for tally in result.implementations))
     amount = (
         f"{result.networks:,} networks, {result.comparisons:,} comparisons, seed {result.seed}, {result.seconds:.1f} s"
     )
@@ -271,14 +297,15 @@ def labelled(label: str, text: str) -> list[str]:
 
 
 def _wrapped(text: str, first: str, rest: str, width: int | None = None) -> list[str]:
-    return textwrap.wrap(
-        text,
+    lines = textwrap.wrap(
+        shown(text),
         width or columns(),
         initial_indent=first,
         subsequent_indent=rest,
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return [unordered(line) for line in lines]
 
 
 def smallest_text(finding: Finding) -> str:

@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 import msgspec
 
-from gradconform.conformance.compare import Look, Outcomes
+from gradconform.conformance.compare import Kind, Look, Outcomes
 from gradconform.conformance.coverage import Covered
 from gradconform.conformance.notices import Noticed
 from gradconform.conformance.parts import Part
 from gradconform.conformance.sharpness import Sharpness
 from gradconform.conformance.summary import Summary
 from gradconform.conformance.sums import added
+from gradconform.conformance.untrusted import shown
 from gradconform.errors import InvalidInput
 from gradconform.network import Network, one_line
 
@@ -223,6 +224,10 @@ class Result(msgspec.Struct, kw_only=True):
     """Whether the user ended the run before it had all that it was to draw."""
     part: Part | None = None
     """Where it is a part of a run: which one."""
+    command: str = ""
+    """What runs it once more."""
+    versions: dict[str, str] = {}
+    """The versions of what was there."""
 
     @property
     def passed(self) -> bool:
@@ -241,15 +246,24 @@ class Result(msgspec.Struct, kw_only=True):
 
     def to_json(self, indent: int = 1) -> bytes:
         """Return the result as JSON, which `from_json` reads back; an `indent` of -1 gives one line."""
-        return msgspec.json.format(msgspec.json.encode(_spelled_out(msgspec.to_builtins(self))), indent=indent)
+        return msgspec.json.format(msgspec.json.encode(self.to_builtins()), indent=indent)
+
+    def to_builtins(self) -> dict[str, Any]:
+        """Return what stands in the JSON: numbers as it can hold them, texts as one printable line that has an end."""
+        built: dict[str, Any] = _spelled_out(msgspec.to_builtins(self))
+        return built
 
     @classmethod
     def from_json(cls, content: bytes) -> Result:
         """Return the result that `to_json` wrote; raises `InvalidInput`, one line, for what is none."""
         try:
-            return msgspec.convert(_read_out(msgspec.json.decode(content)), cls)
+            result = msgspec.convert(_read_out(msgspec.json.decode(content)), cls)
+            for finding in result.findings:
+                if finding.kind not in Kind.__members__:
+                    raise ValueError(f"kind {finding.kind!r} is unknown")
         except (msgspec.DecodeError, LookupError, ValueError, TypeError, RecursionError) as error:
             raise InvalidInput(f"not a result of gradconform: {one_line(str(error))}") from None
+        return result
 
     def __str__(self) -> str:
         from gradconform.conformance.message import result_text
@@ -272,9 +286,11 @@ def _read_out(value: Any) -> Any:
 
 
 def _spelled_out(value: Any) -> Any:
-    """Return nested lists and dictionaries with every number such that JSON can hold it."""
+    """Return nested lists and dictionaries with every number and every text such that JSON can hold it."""
     if isinstance(value, dict):
-        return {key: _spelled_out(entry) for key, entry in value.items()}
+        return {shown(key) if isinstance(key, str) else key: _spelled_out(entry) for key, entry in value.items()}
     if isinstance(value, list):
         return [_spelled_out(entry) for entry in value]
+    if isinstance(value, str):
+        return shown(value)
     return spelled(value) if isinstance(value, float) else value
