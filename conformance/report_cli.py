@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from gradconform.conformance.report_ci_cli import annotate, badge
 from gradconform.conformance.target_words import require_folder
 from gradconform.errors import InvalidInput
 
@@ -13,6 +14,10 @@ from gradconform.errors import InvalidInput
 @click.group()
 def report() -> None:
     """Make one result of several."""
+
+
+report.add_command(annotate)
+report.add_command(badge)
 
 
 @report.command()
