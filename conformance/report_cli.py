@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gradconform.conformance.report_ci_cli import annotate, badge
 from gradconform.conformance.report_options import Reports, report_options
 from gradconform.errors import InvalidInput
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 @click.group()
 def report() -> None:
     """Make reports of runs that were made, and one result of several."""
+
+
+report.add_command(annotate)
+report.add_command(badge)
 
 
 @report.command()

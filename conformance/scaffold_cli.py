@@ -12,11 +12,21 @@ from gradconform.errors import InvalidInput
 
 
 class Scaffold(NamedTuple):
-    """A file to start from: where it stands in the examples, what it is, and what to do with it."""
+    """A file to start from: where it stands in the examples, what it is, what to do with it, and where it belongs."""
 
     source: str
     sentence: str
     next: str
+    place: str = ""
+
+    @property
+    def target(self) -> Path:
+        """The file that is written where no other is named."""
+        return Path(self.place or Path(self.source).name)
+
+
+WORKFLOWS = ".github/workflows/"
+COMMIT = "name your TARGET in it in place of textbook.py, commit {}"
 
 
 SCAFFOLDS = {
@@ -40,13 +50,43 @@ SCAFFOLDS = {
     "protocol-rust": Scaffold(
         "rust/backprop.rs", "a program in Rust", "rustc -O {} && gradconform check -- ./backprop"
     ),
+    "ci": Scaffold(
+        "ci/github.yml",
+        "a workflow of GitHub: every change, and every night",
+        f"{COMMIT}, and try here: gradconform check textbook.py --profile ci",
+        f"{WORKFLOWS}gradconform.yml",
+    ),
+    "ci-nightly": Scaffold(
+        "ci/github-nightly.yml",
+        "a workflow of GitHub: a campaign every night",
+        f"{COMMIT}, and try here: gradconform fuzz textbook.py --max-time 10",
+        f"{WORKFLOWS}gradconform-nightly.yml",
+    ),
+    "ci-shards": Scaffold(
+        "ci/github-shards.yml",
+        "a workflow of GitHub: a run on several machines",
+        f"{COMMIT}, and try here: gradconform check textbook.py --profile ci --shard 1/4",
+        f"{WORKFLOWS}gradconform-shards.yml",
+    ),
+    "ci-badge": Scaffold(
+        "ci/github-badge.yml",
+        "a workflow of GitHub: a badge of the main branch",
+        f"{COMMIT}, make the branch badges, and try here: gradconform report badge --help",
+        f"{WORKFLOWS}gradconform-badge.yml",
+    ),
+    "ci-gitlab": Scaffold(
+        "ci/gitlab.yml",
+        "jobs of GitLab: every change, and a scheduled campaign",
+        f"{COMMIT}, and try here: gradconform check textbook.py --profile ci",
+        ".gitlab-ci.yml",
+    ),
 }
 
 KINDS = "\n".join(f"{kind:<20} {scaffold.sentence}" for kind, scaffold in SCAFFOLDS.items())
 
 
 @click.command(
-    help="Write a file to start from: a commented implementation that runs, and is right.\n\n"
+    help="Write a file to start from: a commented implementation that runs, and is right; or what runs it in CI.\n\n"
     f"KIND is one of\n\n\b\n{KINDS}\n\nNothing is overwritten."
 )
 @click.argument("kind", type=click.Choice(list(SCAFFOLDS)), metavar="KIND")
@@ -54,9 +94,11 @@ KINDS = "\n".join(f"{kind:<20} {scaffold.sentence}" for kind, scaffold in SCAFFO
 def init(kind: str, file: Path | None) -> None:
     """Write the file of a kind, and tell what to do with it."""
     scaffold = SCAFFOLDS[kind]
-    target = file or Path(Path(scaffold.source).name)
+    target = file or scaffold.target
     content = files("gradconform.examples").joinpath(scaffold.source).read_bytes()
     try:
+        if file is None:
+            target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("xb") as stream:
             stream.write(content)
     except FileExistsError:

@@ -52,18 +52,30 @@ def test_an_operation_is_right(write, kind):
     assert result.passed, str(result)
 
 
-def test_the_others_are_the_examples_that_are_tested_as_programs():
-    programs = set(SCAFFOLDS) - set(CANDIDATES) - set(OPERATIONS)
-    assert programs == {"protocol-c", "protocol-javascript", "protocol-rust"}
+def test_the_others_are_the_examples_that_are_tested_as_programs_and_as_workflows():
+    others = set(SCAFFOLDS) - set(CANDIDATES) - set(OPERATIONS)
+    programs = {"protocol-c", "protocol-javascript", "protocol-rust"}
+    assert others == {*programs, "ci", "ci-nightly", "ci-shards", "ci-badge", "ci-gitlab"}
 
 
 @pytest.mark.parametrize("kind", SCAFFOLDS)
 def test_it_says_what_comes_next(write, kind, tmp_path):
     result = write(kind)
-    (file,) = tmp_path.iterdir()
-    assert result.output.startswith(f"{file.name}: ")
+    (file,) = (path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
+    assert result.output.startswith(f"{file}: ")
     assert "gradconform " in result.output.splitlines()[1]
-    assert file.name in result.output.splitlines()[1]
+    assert file in result.output.splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "file"), [("ci", ".github/workflows/gradconform.yml"), ("ci-gitlab", ".gitlab-ci.yml")]
+)
+def test_what_is_for_ci_stands_where_it_is_looked_for_and_overwrites_nothing(write, tmp_path, kind, file):
+    write(kind)
+    (tmp_path / file).write_text("mine", "utf-8")
+    with pytest.raises(InvalidInput, match=rf"it is there already; another name: gradconform init {kind} FILE"):
+        write(kind)
+    assert (tmp_path / file).read_text("utf-8") == "mine"
 
 
 def test_nothing_is_overwritten(write, tmp_path):
