@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gradconform.conformance.configured import configured
 from gradconform.conformance.program_words import PROGRAM, WithProgram
 from gradconform.conformance.target_words import (
     NETWORK_HELP,
@@ -60,6 +61,7 @@ MAX_TIME = 600.0
 @click.option("--name", metavar="NAME", help="The campaign's folder in .gradconform/fuzz. Default: its seed.")
 @click.option("--resume", is_flag=True, help="Go on with the last campaign, or with that of --name.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the machine-readable result here.")
+@configured
 @click.pass_context
 def fuzz(
     ctx: click.Context,

@@ -6,6 +6,8 @@ import sys
 
 import click
 
+from gradconform.conformance.configured import configured
+from gradconform.conformance.manifest_cli import manifest_options, pinning_of_parts
 from gradconform.conformance.target_words import require_folder
 from gradconform.errors import InvalidInput
 
@@ -18,7 +20,9 @@ def report() -> None:
 @report.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the machine-readable result here.")
-def merge(files: tuple[str, ...], json_file: str | None) -> None:
+@manifest_options
+@configured
+def merge(files: tuple[str, ...], json_file: str | None, manifest: str | None, write_manifest: str | None) -> None:
     """Put the results of all shards of a run together, and print them as the run would have.
 
     \b
@@ -40,7 +44,10 @@ def merge(files: tuple[str, ...], json_file: str | None) -> None:
             raise InvalidInput(f"{place} is named twice")
         shards[place] = result_in(place)
     result = whole_of(shards)
+    pinning = pinning_of_parts(manifest, write_manifest, result)
+    pinning.hold(result)
     say(str(result))
     if json_file is not None:
         write(json_file, result.to_json())
+    pinning.pin(result)
     sys.exit(result.exit_code)
