@@ -28,12 +28,10 @@ SHARED: Mapping[str, frozenset[str]] = {
 """Which of them are said to other commands as well."""
 TABLES = ("fuzz", "layer", "pytest")
 """Which have a table of their own."""
-NEVER = {"help", "config", "no-config", "write-manifest", "resume"}
-"""Options that are for the command line alone: they are about one run."""
+NEVER = {"help", "config", "no-config", "write-manifest", "resume", "name", "input", "argument", "reference"}
+"""Options that are for the command line alone: they are about one run, or one target."""
 OF_PYTEST = ("targets", "network", "dtype", "profile", "max-examples", "seed")
 """The words that pytest knows, as `--gradconform-WORD` but for the first and the third."""
-TARGETS = {"targets", "reference"}
-"""Words that name what is checked: FILE.py:FUNCTION is a path."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +75,8 @@ class Word:
 
     def is_path(self, value: str) -> bool:
         """Return whether a value is relative to the file in which it stands."""
-        if self.name in TARGETS:
-            return value.partition(":")[0].endswith(".py") if ":" in value[2:] else value.endswith(".py")
+        if self.name == "targets":
+            return value.endswith(".py") or ".py:" in value
         if self.name == "network":
             return "->" not in value
         return self.name == "data" or isinstance(self.parameter.type, click.Path)
@@ -108,7 +106,7 @@ class Word:
         try:
             return kind.convert(value, None, None)
         except click.BadParameter as error:
-            raise InvalidInput(f"{where}: {shown(error.message.rstrip('.'))}") from None
+            raise InvalidInput(f"{where}: {shown(error.message).rstrip('.').removesuffix(' range')}") from None
 
     def options(self, value: Any) -> list[str]:
         """Return the words of a command line that say the same."""

@@ -25,7 +25,7 @@ from gradconform.conformance.configuration import (
     read_configuration,
     shown,
 )
-from gradconform.conformance.configuration_words import TABLES, Word, Words, variable_of
+from gradconform.conformance.configuration_words import TABLES, TOP, Word, Words, variable_of
 from gradconform.conformance.nearest import hint, near
 from gradconform.conformance.program_words import PROGRAM
 from gradconform.errors import InvalidInput
@@ -144,6 +144,11 @@ def settings_for_pytest(file: Configuration, environment: Mapping[str, str]) -> 
     return settings_for("pytest", all_words(), file, environment)
 
 
+def settings_here() -> Settings:
+    """Return what is said to `gradconform check` in the current folder; raises `InvalidInput` as that does."""
+    return settings_for(TOP, all_words(), read_configuration(), os.environ)
+
+
 def all_words() -> Words:
     """Return the words of the command line."""
     from gradconform.conformance.cli import cli  # which imports the commands that are configured
@@ -247,8 +252,13 @@ def _require_known(file: Configuration, words: Words) -> None:
 def _unknown(words: Words, environment: Mapping[str, str]) -> tuple[str, ...]:
     """Return a line for each variable with our prefix that nothing reads: it may be somebody else's."""
     known = [*words.variables(), *sorted(OWN)]
+    bare = [name.removeprefix(PREFIX) for name in known]
     unknown = [name for name in sorted(environment) if name.startswith(PREFIX) and name not in known]
-    return tuple(f"{shown(name, LONGEST)} is read by nothing{near(name, known)}" for name in unknown)
+    return tuple(
+        f"{shown(name, LONGEST)} is read by nothing"
+        + near(name.removeprefix(PREFIX), bare).replace("mean ", f"mean {PREFIX}")
+        for name in unknown
+    )
 
 
 def _shown(taken: Taken) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gradconform.conformance.configured import settings_here
 from gradconform.conformance.program_words import PROGRAM, WithProgram
 from gradconform.conformance.target_words import require_folder
 from gradconform.errors import InvalidInput
@@ -29,7 +30,7 @@ EXIT_NOTHING = 5
     "--to",
     "folder",
     type=click.Path(file_okay=False),
-    help="With --pin: the folder. Default: gradconform-cases, which check looks into.",
+    help="With --pin: the folder. Default: where check looks, which is gradconform-cases unless you configure another.",
 )
 @click.option("--isolate", is_flag=True, help="Run the TARGET in a process of its own.")
 @click.option(
@@ -79,6 +80,9 @@ def replay(
     if target is not None and program:
         raise InvalidInput("one TARGET at a time: a program after --, or another")
     files = [(place, read_case(place)) for place in places_of(case)]
+    if pin and folder is None:
+        pins = settings_here().taken.get("pins")
+        folder = str(PINS) if pins is None else pins.value
     if not files:
         click.echo(f"gradconform: {case}: no case files in it", err=True)
         sys.exit(EXIT_NOTHING)
@@ -89,9 +93,9 @@ def replay(
         if pin:
             file = least(file, make)  # noqa: PLW2901 - it stands for the same case
             try:
-                kept = write_case(Path(folder or PINS), file) or place
+                kept = write_case(Path(folder or ""), file) or place
             except OSError as error:
-                raise InvalidInput(f"{folder or PINS}: cannot be written: {error.strerror}") from None
+                raise InvalidInput(f"{folder}: cannot be written: {error.strerror}") from None
         replayed.append(judge_again(file, make, str(kept), replay_command(kept, file)))
         say(str(replayed[-1]))
         if pin:
