@@ -1,6 +1,7 @@
 """The command line. stdout: results; stderr: progress.
 
-Exit codes: 0 agree, 1 a finding, 2 interrupted, 4 usage, 5 nothing compared, or too little of what a profile promises.
+Exit codes: 0 agree, 1 a finding, 2 interrupted, 4 usage, 5 nothing compared, or less than a profile promises or a
+manifest pins.
 
 Nothing heavy is imported before a command runs: `--help` answers without NumPy, Hypothesis or a framework.
 """

@@ -38,7 +38,7 @@ class Configuration:
     def place(self, path: str) -> str:
         """Return a path of the file as it is from the current folder; unchanged where that is the file's own."""
         here = Path.cwd()
-        return path if self.folder == here or Path(path).is_absolute() else os.path.relpath(self.folder / path, here)
+        return path if self.folder == here or Path(path).is_absolute() else relative(self.folder / path, here)
 
 
 def read_configuration(named: str | None = None, start: Path | None = None) -> Configuration:
@@ -63,6 +63,14 @@ def shown(text: str, limit: int = 300) -> str:
     from gradconform.network import one_line  # with records that --help goes without
 
     return one_line(text, limit)
+
+
+def relative(path: Path, start: Path) -> str:
+    """Return a path as it is from a folder."""
+    try:
+        return os.path.relpath(path, start)
+    except ValueError:  # on another drive of Windows
+        return str(path)
 
 
 def has_configuration(arguments: Sequence[str]) -> bool:
@@ -90,7 +98,7 @@ def _read(place: Path) -> Configuration | None:
     """Return the table of a file; None where it has none."""
     import tomllib
 
-    told = shown(os.path.relpath(place) if place.name == FILE else str(place))
+    told = shown(relative(place, Path.cwd()) if place.is_absolute() else str(place))
     try:
         content = place.read_bytes()
         # what does not even name us is not ours to complain about

@@ -243,6 +243,8 @@ def _require_known(file: Configuration, words: Words) -> None:
                         f"{file.file}: [{TABLE}.{name}] {shown(word, LONGEST)} is unknown; "
                         f"{hint(word, words.by_table[name])}"
                     )
+        elif name == TOP:
+            raise InvalidInput(f"{file.file}: [{TABLE}.{name}]: its words stand in [{TABLE}] itself")
         elif name not in words.by_table[""]:
             known = hint(name, [*words.by_table[""], *tables])
             raise InvalidInput(f"{file.file}: [{TABLE}] {shown(name, LONGEST)} is unknown; {known}")

@@ -6,12 +6,12 @@ profile, number of networks and seed. A run that compares less is not covered; o
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
+from gradconform.conformance.configuration import relative
 from gradconform.conformance.parts import drawn_by
 from gradconform.conformance.results import Held, Result, Tally
 from gradconform.errors import InvalidInput
@@ -199,7 +199,7 @@ def _name(name: str, folder: Path) -> str:
     place, ending, rest = name.partition(".py")
     file = Path(f"{place}{ending}")
     if ending and rest[:1] in {"", ":"} and file.is_file():
-        return Path(os.path.relpath(file, folder)).as_posix() + rest
+        return Path(relative(file.absolute(), folder)).as_posix() + rest
     return name
 
 

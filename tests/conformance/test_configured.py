@@ -184,6 +184,11 @@ def test_a_wrong_word_or_value_is_one_line_with_file_and_word(refused, table, to
     assert refused(f"[tool.gradconform]\n{table}\n") == f"pyproject.toml: [tool.gradconform] {told}"
 
 
+def test_the_words_of_check_stand_in_the_table_itself(refused):
+    told = "pyproject.toml: [tool.gradconform.check]: its words stand in [tool.gradconform] itself"
+    assert refused("[tool.gradconform.check]\nseed = 1\n") == told
+
+
 def test_a_wrong_word_in_any_table_is_told_by_every_command(refused):
     content = "[tool.gradconform.fuzz]\nworker = 3\n"
     told = "pyproject.toml: [tool.gradconform.fuzz] worker is unknown; did you mean workers?"
