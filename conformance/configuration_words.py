@@ -106,6 +106,8 @@ class Word:
         try:
             return kind.convert(value, None, None)
         except click.BadParameter as error:
+            if self.flag:
+                raise InvalidInput(f"{where}: expected {self.type}, got {shown(repr(value), 60)}") from None
             raise InvalidInput(f"{where}: {shown(error.message).rstrip('.').removesuffix(' range')}") from None
 
     def options(self, value: Any) -> list[str]:

@@ -80,13 +80,7 @@ case_options = _options(
 """Where failures are written."""
 
 
-if TYPE_CHECKING:
-    Choice = click.Choice[str]
-else:
-    Choice = click.Choice  # which older releases do not know as generic
-
-
-class ProfileName(Choice):
+class ProfileName(click.Choice[str]):
     """The name of a profile: one of these, or one's own, which is looked up once the file that has it is read."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002

@@ -199,6 +199,11 @@ def test_a_wrong_word_in_any_table_is_told_by_every_command(refused):
 def test_a_wrong_variable_is_one_line(refused, monkeypatch):
     monkeypatch.setenv("GRADCONFORM_SEED", "x")
     assert refused("") == "GRADCONFORM_SEED: 'x' is not a valid integer"
+    monkeypatch.setenv("GRADCONFORM_SEED", "-1")
+    assert refused("") == "GRADCONFORM_SEED: -1 is not in the range x>=0"
+    monkeypatch.setenv("GRADCONFORM_SEED", "")
+    monkeypatch.setenv("GRADCONFORM_AFFINE", "maybe")
+    assert refused("") == "GRADCONFORM_AFFINE: expected true or false, got 'maybe'"
 
 
 def test_an_unknown_profile_has_a_nearest_name(refused):
