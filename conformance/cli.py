@@ -33,6 +33,8 @@ from gradconform.conformance.supervisor import supervised
 from gradconform.conformance.target_words import NETWORK_HELP, implementations_of, network_of
 from gradconform.errors import GradconformError, NotInstalled
 
+LONGEST = 1000
+"""Characters of an error, whatever a user or a file has written into it."""
 EXIT_INTERRUPTED, EXIT_USAGE, EXIT_NOTHING = 2, 4, 5
 
 
@@ -140,5 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    click.echo(f"gradconform: {' '.join(message.split())}", err=True)
+    from gradconform.network import one_line  # with records that --help goes without
+
+    click.echo(f"gradconform: {one_line(' '.join(message.split()), LONGEST)}", err=True)
     sys.exit(code)

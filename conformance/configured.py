@@ -84,13 +84,11 @@ class Settings:
 
 def settings_for(command: str, words: Words, file: Configuration, environment: Mapping[str, str]) -> Settings:
     """Return what is said to a command. Raises `InvalidInput`, one line with the place, for a word or value unknown."""
-    _require_known(file, words)
+    values = _read(file, words)
     taken: dict[str, Taken] = {}
     for table, word in words.tables_for(command):
-        inside = file.table.get(table, {}) if table else file.table
-        if word.name in inside:
-            value = word.read(inside[word.name], f"{file.file}: [{'.'.join(filter(None, (TABLE, table)))}] {word.name}")
-            taken[word.name] = Taken(word, _placed(word, value, file), "")
+        if (table, word.name) in values:
+            taken[word.name] = Taken(word, _placed(word, values[table, word.name], file), "")
     for table, word in words.tables_for(command):
         variable = variable_of(table, word.name)
         if text := environment.get(variable):
@@ -181,16 +179,10 @@ def _settings(ctx: click.Context, named: str | None) -> Settings:
         if parameter.name and ctx.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
     }
     given = {key for key in given if ctx.params[key] != ()}
-    if ctx.meta.get(PROGRAM):
+    if ctx.meta.get(PROGRAM) or ctx.params.get("resume"):
+        # a campaign that is gone on with has its own
         given.add("targets")
-    if ctx.params.get("resume"):
-        # what is gone on with has its own
-        given |= {"targets"}
-    return settings.without(given | {key for word in given for key in _silenced(settings, word)})
-
-
-def _silenced(settings: Settings, given: str) -> list[str]:
-    return [key for key, taken in settings.taken.items() if WITHOUT.get(taken.word.name) == given]
+    return settings.without(given | {key for key, one in settings.taken.items() if WITHOUT.get(one.word.name) in given})
 
 
 def _names_own_profile(settings: Settings, ctx: click.Context) -> bool:
@@ -228,27 +220,27 @@ def _path(word: Word, value: Any, file: Configuration) -> Any:
     return file.place(place) + colon + name
 
 
-def _require_known(file: Configuration, words: Words) -> None:
-    """Raise `InvalidInput` for a word that is unknown anywhere in the file, and for a table that is none."""
+def _read(file: Configuration, words: Words) -> dict[tuple[str, str], Any]:
+    """Return the values of a file by table and word. Raises `InvalidInput` for what is wrong, in whatever table."""
     from gradconform.conformance.own_profiles import PART, profiles_of
 
-    tables = [*TABLES, PART]
-    for name, value in file.table.items():
-        if name in tables:
-            if not isinstance(value, dict):
-                raise InvalidInput(f"{file.file}: [{TABLE}] {name}: expected a table, [{TABLE}.{name}]")
-            for word in value if name != PART else ():
-                if word not in words.by_table[name]:
-                    raise InvalidInput(
-                        f"{file.file}: [{TABLE}.{name}] {shown(word, LONGEST)} is unknown; "
-                        f"{hint(word, words.by_table[name])}"
-                    )
-        elif name == TOP:
-            raise InvalidInput(f"{file.file}: [{TABLE}.{name}]: its words stand in [{TABLE}] itself")
-        elif name not in words.by_table[""]:
-            known = hint(name, [*words.by_table[""], *tables])
-            raise InvalidInput(f"{file.file}: [{TABLE}] {shown(name, LONGEST)} is unknown; {known}")
     profiles_of(file)
+    tables = {name: value for name, value in file.table.items() if name in TABLES}
+    tables[""] = {name: value for name, value in file.table.items() if name not in {*TABLES, PART}}
+    values = {}
+    for table, inside in tables.items():
+        known = words.by_table[table]
+        where = f"{file.file}: [{f'{TABLE}.{table}'.rstrip('.')}]"
+        if not isinstance(inside, dict):
+            raise InvalidInput(f"{file.file}: [{TABLE}] {table}: expected a table, [{TABLE}.{table}]")
+        for name, value in inside.items():
+            if name == TOP and not table:
+                raise InvalidInput(f"{file.file}: [{TABLE}.{name}]: its words stand in [{TABLE}] itself")
+            if name not in known:
+                others = [] if table else [*TABLES, PART]
+                raise InvalidInput(f"{where} {shown(name, LONGEST)} is unknown; {hint(name, [*known, *others])}")
+            values[table, name] = known[name].read(value, f"{where} {name}")
+    return values
 
 
 def _unknown(words: Words, environment: Mapping[str, str]) -> tuple[str, ...]:

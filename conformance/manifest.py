@@ -77,7 +77,7 @@ def read_manifest(place: str) -> Manifest:
     try:
         content = Path(place).read_bytes()
     except FileNotFoundError:
-        raise InvalidInput(f"{place}: no such file; write it with --write-manifest {place}") from None
+        raise InvalidInput(f"{place}: no such file; write it with --write-manifest") from None
     except OSError as error:
         raise InvalidInput(f"{place}: cannot be read: {error.strerror}") from None
     try:
@@ -108,11 +108,18 @@ def misfit(manifest: Manifest, profile: str | None, max_examples: int | None, se
 def hold(result: Result, manifest: Manifest, place: str) -> Held:
     """Return what a run compared less, and more, than is pinned in the manifest of a file."""
     now = manifest_of(result, manifest.profile, manifest.max_examples, Path(place).absolute().parent)
-    others = f"pinned with {_releases(manifest)} and drawn by {_releases(now)}, which is held to half of it"
-    if now.drawn_by == manifest.drawn_by:
-        others = ""
+    others = _others(manifest, now)
     fewer = [*_gone(manifest, now), *_shrunk(manifest, now, loosely=bool(others))]
-    return Held(file=place, fewer=fewer, more=[] if others else list(_more(manifest, now)), others=others)
+    return Held(file=one_line(place), fewer=fewer, more=list(_more(manifest, now, loosely=bool(others))), others=others)
+
+
+def _others(manifest: Manifest, now: Manifest) -> str:
+    """Return why a run draws other networks than the one that was pinned; nothing where it draws the same."""
+    if now.drawn_by != manifest.drawn_by:
+        return f"it was pinned with {_releases(manifest)}, and this is {_releases(now)}"
+    if now.implementations.keys() != manifest.implementations.keys():
+        return f"it was pinned for {', '.join(manifest.implementations)}"
+    return ""
 
 
 def _releases(manifest: Manifest) -> str:
@@ -172,7 +179,7 @@ def _checks(title: str, pinned: Counts, own: Counts, *, loosely: bool) -> Iterat
             yield f"{title}: {own.checks[check]:,} comparisons of {check}, {pinned.checks[check]:,} are pinned"
 
 
-def _more(manifest: Manifest, now: Manifest) -> Iterator[str]:
+def _more(manifest: Manifest, now: Manifest, *, loosely: bool) -> Iterator[str]:
     """Yield what is compared beyond what is pinned."""
     for name, dtypes in now.implementations.items():
         pinned = manifest.implementations.get(name, {})
@@ -181,7 +188,7 @@ def _more(manifest: Manifest, now: Manifest) -> Iterator[str]:
             title = f"{name} {dtype}" if pinned else name
             if known is None:
                 yield f"{title} is new: {own.comparisons:,} comparisons"
-            elif own.comparisons > known.comparisons:
+            elif own.comparisons > known.comparisons and not loosely:
                 yield f"{name} {dtype}: {own.comparisons:,} comparisons, {known.comparisons:,} are pinned"
 
 
@@ -208,7 +215,7 @@ def told(held: Held) -> list[str]:
     anew = f"to pin what this run compares: the same with --write-manifest {held.file}"
     less = f"less was compared than {held.file} pins; {anew}"
     more = f"more was compared than {held.file} pins: {'; '.join(held.more)}; {anew}"
-    others = f"{held.file}: {held.others}; {anew}"
+    others = f"other networks are drawn than {held.file} pins, and held to half of it: {held.others}; {anew}"
     return [
         *held.fewer,
         *([less] if held.fewer else []),

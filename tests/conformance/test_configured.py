@@ -190,10 +190,25 @@ def test_the_words_of_check_stand_in_the_table_itself(refused):
 
 
 def test_a_wrong_word_in_any_table_is_told_by_every_command(refused):
-    content = "[tool.gradconform.fuzz]\nworker = 3\n"
-    told = "pyproject.toml: [tool.gradconform.fuzz] worker is unknown; did you mean workers?"
-    for command in (["check"], ["fuzz"], ["layer", "x.py:y"]):
-        assert refused(content, *command) == told
+    for line, told in (
+        ("worker = 3", "worker is unknown; did you mean workers?"),
+        ("workers = '3'", "workers: expected an integer, got '3'"),
+    ):
+        for command in (["check"], ["fuzz"], ["layer", "x.py:y"]):
+            assert refused(f"[tool.gradconform.fuzz]\n{line}\n", *command) == (
+                f"pyproject.toml: [tool.gradconform.fuzz] {told}"
+            )
+
+
+def test_what_a_file_says_is_short_and_printable_wherever_it_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = "a\\u001b[31m\\n::error::" + "x" * 100_000
+    Path("pyproject.toml").write_text(f'[tool.gradconform]\nprofile = "ci"\nmanifest = "{path}"\n', "utf-8")
+    with pytest.raises(SystemExit) as left:
+        main(["check", "reference"])
+    lines = capsys.readouterr().err.splitlines()
+    assert (left.value.code, len(lines)) == (4, 2)
+    assert all(line.startswith("gradconform: ") and line.isprintable() and len(line) < 1100 for line in lines)
 
 
 def test_a_wrong_variable_is_one_line(refused, monkeypatch):

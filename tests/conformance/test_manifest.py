@@ -102,11 +102,25 @@ def test_what_is_not_met_any_more_is_told(pinned):
 
 
 def test_more_is_a_note_that_says_how_to_pin_it(pinned):
-    held = hold(result(tally("jax", loss=101), *BOTH[1:], tally("mine.py:f")), pinned, PLACE)
+    held = hold(result(tally("jax", loss=101), *BOTH[1:], tally("jax", "float32")), pinned, PLACE)
     assert held.fewer == []
     assert told(held) == [
-        "more was compared than pin.json pins: jax float64: 425 comparisons, 424 are pinned; mine.py:f is new: 424 "
+        "more was compared than pin.json pins: jax float64: 425 comparisons, 424 are pinned; jax float32 is new: 424 "
         "comparisons; to pin what this run compares: the same with --write-manifest pin.json"
+    ]
+
+
+def test_an_implementation_more_draws_other_networks_and_takes_nothing_away(pinned):
+    held = hold(result(tally("jax", loss=60), *BOTH[1:], tally("mine.py:f")), pinned, PLACE)
+    assert held.fewer == []
+    assert told(held) == [
+        "more was compared than pin.json pins: mine.py:f is new: 424 comparisons; to pin what this run compares: the "
+        "same with --write-manifest pin.json",
+        "other networks are drawn than pin.json pins, and held to half of it: it was pinned for jax, torch; to pin "
+        "what this run compares: the same with --write-manifest pin.json",
+    ]
+    assert fewer(pinned, tally("jax", loss=10, parameters=100), *BOTH[1:], tally("mine.py:f")) == [
+        "jax float64: 134 comparisons, 424 are pinned"
     ]
 
 
@@ -115,9 +129,9 @@ def test_other_releases_draw_other_networks_and_are_held_to_half(pinned):
     half = {"loss": 51, "parameters": 160, "stateless": 12}
     held = hold(result(tally("jax", **half, delta_rows=0), *BOTH[1:], met=("ReLU",)), older, PLACE)
     assert (held.fewer, held.more) == ([], [])
-    assert held.others.startswith("pinned with gradconform 0.1.0, hypothesis 6.0, numpy ")
-    assert told(held)[0].endswith(
-        "held to half of it; to pin what this run compares: the same with --write-manifest pin.json"
+    assert held.others.startswith("it was pinned with gradconform 0.1.0, hypothesis 6.0, numpy ")
+    assert told(held)[0].startswith(
+        "other networks are drawn than pin.json pins, and held to half of it: it was pinned "
     )
     assert fewer(older, tally("jax", parameters=80), *BOTH[1:]) == ["jax float64: 204 comparisons, 424 are pinned"]
     assert fewer(older, tally("jax", stateless=0), *BOTH[1:]) == [
@@ -152,7 +166,7 @@ def test_a_file_is_told_from_where_the_manifest_stands(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no such file; write it with --write-manifest pin.json"),
+        (None, "no such file; write it with --write-manifest"),
         ("{", "not a manifest of gradconform: "),
         ("[]", "not a manifest of gradconform: "),
         ('{"schema": 1}', "not a manifest of gradconform: "),

@@ -129,7 +129,7 @@ def test_a_finding_goes_before_the_manifest(command):
         (["--profile", "ci", "--shard", "1/2", "--manifest", "pin.json"],
          "--manifest is for a whole run: not with --shard, but with gradconform report merge"),
         (["--profile", "ci", "--manifest", "none.json"],
-         "none.json: no such file; write it with --write-manifest none.json"),
+         "none.json: no such file; write it with --write-manifest"),
         (["--profile", "ci", "--manifest", "x", "--write-manifest", "y"],
          "--manifest or --write-manifest: one of the two"),
         (["--profile", "ci", "--write-manifest", "no/where.json"], "no/where.json: no such folder"),
