@@ -168,15 +168,12 @@ def test_what_the_options_leave_open_is_taken_from_the_file_and_told(suite, tmp_
         "[tool.gradconform.pytest]\nmax-examples = 1\n[tool.gradconform.profiles.mine]\nextends = 'nightly'\n",
         "utf-8",
     )
-    done = suite("--pyargs", "gradconform.conformance", "-k", "agreement", "-v", "--gradconform-seed", "0")
+    done = suite("--pyargs", "gradconform.conformance", "-k", "agreement", "-rA", "-v", "--gradconform-seed", "0")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "gradconform: profile mine, seed 0" in done.stdout
     assert "gradconform: configuration: pyproject.toml: " in done.stdout
     assert "test_conformance[agreement-candidate.py:reference-float64]" in done.stdout
     assert "1 passed" in done.stdout
-    # what is given goes before
-    told = suite("--pyargs", "gradconform.conformance", "--gradconform-implementations", "none.py:f")
-    assert "none.py: no such file" in told.stdout + told.stderr
 
 
 def test_a_wrong_word_or_profile_is_one_line(suite, tmp_path):
