@@ -68,7 +68,7 @@ def replay(
     Exit codes: 0 healed, 1 a finding, 4 no such case or not a case file, 5 nothing to compare.
     """
     from gradconform.conformance.casefile_reading import read_case
-    from gradconform.conformance.casefolder import PINS, places_of, replay_command, write_case
+    from gradconform.conformance.casefolder import places_of, replay_command, write_case
     from gradconform.conformance.replay import least, to_json, verdict_text
     from gradconform.conformance.replay import replay as judge_again
     from gradconform.conformance.terminal import say, write
@@ -80,9 +80,6 @@ def replay(
     if target is not None and program:
         raise InvalidInput("one TARGET at a time: a program after --, or another")
     files = [(place, read_case(place)) for place in places_of(case)]
-    if pin and folder is None:
-        pins = settings_here().taken.get("pins")
-        folder = str(PINS) if pins is None else pins.value
     if not files:
         click.echo(f"gradconform: {case}: no case files in it", err=True)
         sys.exit(EXIT_NOTHING)
@@ -92,10 +89,11 @@ def replay(
         kept = place
         if pin:
             file = least(file, make)  # noqa: PLW2901 - it stands for the same case
+            to = _pins() if folder is None else Path(folder)
             try:
-                kept = write_case(Path(folder or ""), file) or place
+                kept = write_case(to, file) or place
             except OSError as error:
-                raise InvalidInput(f"{folder}: cannot be written: {error.strerror}") from None
+                raise InvalidInput(f"{to}: cannot be written: {error.strerror}") from None
         replayed.append(judge_again(file, make, str(kept), replay_command(kept, file)))
         say(str(replayed[-1]))
         if pin:
@@ -107,6 +105,14 @@ def replay(
     if any(entry.finding is not None for entry in replayed):
         sys.exit(1)
     sys.exit(EXIT_NOTHING if any(entry.outcome == "unsupported" for entry in replayed) else 0)
+
+
+def _pins() -> Path:
+    """Return the folder of pinned cases into which a check looks."""
+    from gradconform.conformance.casefolder import PINS
+
+    taken = settings_here().taken.get("pins")
+    return PINS if taken is None else Path(taken.value)
 
 
 class _Maker:
