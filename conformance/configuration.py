@@ -18,8 +18,10 @@ TABLE = "tool.gradconform"
 FILE = "pyproject.toml"
 PREFIX = "GRADCONFORM_"
 """Of every variable of ours."""
-OWN = frozenset(f"{PREFIX}{name}" for name in ("CACHE", "CONFIG", "EXPECT", "EXPECT_WILD"))
-"""Variables that are no option's."""
+OWN = frozenset(
+    f"{PREFIX}{name}" for name in ("CACHE", "CONFIG", "EXPECT", "EXPECT_BROWSER", "EXPECT_WILD", "PICTURES")
+)
+"""Variables that are no option's: the last four are of our own tests."""
 VARIABLE = f"{PREFIX}CONFIG"
 """Names another file, or is `off`."""
 OFF = "off"
