@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import gradconform as gc
 from gradconform.conformance import check_cli
 from gradconform.conformance.cli import main
 
@@ -297,3 +298,25 @@ def test_doctor_tells_what_check_would_take_and_what_is_wrong(monkeypatch, tmp_p
     assert told() == ["configuration  pyproject.toml: profile=mine", "configuration  profile mine: ci, changed"]
     Path("pyproject.toml").write_text("[tool.gradconform]\nprofil = 'mine'\n", "utf-8")
     assert told() == ["configuration  pyproject.toml: [tool.gradconform] profil is unknown; did you mean profile?"]
+
+
+def test_what_a_file_names_is_run_by_nothing_but_a_check(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(
+        "open('ran', 'w').close()\ndef gradients(*given):\n    raise NotImplementedError\n", "utf-8"
+    )
+    Path("pyproject.toml").write_text("[tool.gradconform]\ntargets = ['mine.py:gradients']\nseed = 1\n", "utf-8")
+    main(["doctor"])
+    main(["check", "--help"])
+    assert not Path("ran").exists()
+    with pytest.raises(SystemExit) as left:
+        main(["check", "--max-examples", "1"])
+    assert (left.value.code, Path("ran").exists()) == (5, True), capsys.readouterr()
+
+
+def test_the_function_takes_nothing_from_a_file_or_a_variable(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("pyproject.toml").write_text("[tool.gradconform]\nseed = 7\nmax-examples = 3\n", "utf-8")
+    monkeypatch.setenv("GRADCONFORM_SEED", "8")
+    result = gc.check("reference", max_examples=1)
+    assert (result.seed, result.networks) == (0, 1)
