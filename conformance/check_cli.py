@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -14,13 +13,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from gradconform.conformance.profiles import PROFILES
+from gradconform.conformance.configured import again, configured, settings_of
+from gradconform.conformance.manifest_cli import manifest_options, pinning_of_run
+from gradconform.conformance.profiles import PROFILES, profile_named
 from gradconform.conformance.program_words import PROGRAM, WithProgram
 from gradconform.conformance.report_options import Reports, report_options
 from gradconform.conformance.supervisor import tell
 from gradconform.conformance.target_words import (
     NETWORK_HELP,
     Limits,
+    ProfileName,
     case_options,
     check_options,
     implementations_of,
@@ -51,7 +53,7 @@ ROWS = 256
 )
 @click.option(
     "--profile",
-    type=click.Choice(list(PROFILES)),
+    type=ProfileName(list(PROFILES)),
     default="default",
     show_default=True,
     help=f"{'; '.join(f'{name}: {profile.summary}' for name, profile in PROFILES.items())}. The three options below "
@@ -100,6 +102,7 @@ ROWS = 256
     help="Only the K-th of M parts of the run, for other machines to run the rest: with the same --seed, and --json "
     "for gradconform report merge.",
 )
+@configured
 @report_options
 @click.option(
     "--record",
@@ -108,6 +111,7 @@ ROWS = 256
     help="Write the record of the run here as it goes: gradconform report render makes every report of it, also where "
     "the run is killed. Default: .gradconform/last-run.jsonl; with --no-cases none.",
 )
+@manifest_options
 @click.pass_context
 def check(
     ctx: click.Context,
@@ -136,6 +140,8 @@ def check(
     shard: str | None,
     record_file: str | None,
     reports: Reports,
+    manifest: str | None,
+    write_manifest: str | None,
 ) -> None:
     """Check TARGETs against the reference: every gradient, by how much rounding can explain.
 
@@ -156,10 +162,13 @@ def check(
     reports.require_folders(record_file)
     if not 0 < learning_rate < math.inf:
         raise InvalidInput(f"--learning-rate must be a number above 0, got {learning_rate:g}")
-    chosen = PROFILES[profile]
+    chosen = profile_named(profile, settings_of(ctx).profiles)
     max_time = chosen.max_time if max_time is None else max_time
     if shard is not None:
         require_shardable(shard, data=data, max_time=max_time, seeded=seed is not None or chosen.seed is not None)
+    pinning = pinning_of_run(
+        manifest, write_manifest, profile, max_examples or chosen.networks, chosen.seed if seed is None else seed
+    )
     if seed is None:
         seed = chosen.seed if chosen.seed is not None else int.from_bytes(os.urandom(4), "big")
         if chosen.networks is None:
@@ -186,30 +195,20 @@ def check(
         started=started,
         draws=chosen.draws,
         required=chosen.promises(max_examples=max_examples, max_time=max_time, narrowed=narrowed),
-        command=_again(seed),
+        command=again(seed),
     )
     kept = Kept(None if no_cases else cases, pins, ctx.meta.get(PROGRAM, ()))
     part = None if shard is None else part_of(plan, shard, kept.program)
     with _recorded(plan, part, record_file, last=not no_cases) as record:
         result = _run(plan, training, kept if part is None or part.rounds[0] == 0 else kept._replace(pins=None))
         result.part = part
+        pinning.hold(result)
         if record is not None:
             record.end(result)
     say(result_text(result, coverage=coverage))
     reports.write(result)
+    pinning.pin(result)
     sys.exit(result.exit_code)
-
-
-def _again(seed: int) -> str:
-    """Return the command that does the same again."""
-    words = iter(sys.argv[1:])
-    kept = []
-    for word in words:
-        if word == "--seed":
-            next(words, None)
-        elif not word.startswith("--seed="):
-            kept.append(word)
-    return shlex.join(["gradconform", *kept, "--seed", str(seed)])
 
 
 class Kept(NamedTuple):

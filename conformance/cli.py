@@ -1,6 +1,7 @@
 """The command line. stdout: results; stderr: progress.
 
-Exit codes: 0 agree, 1 a finding, 2 interrupted, 4 usage, 5 nothing compared, or too little of what a profile promises.
+Exit codes: 0 agree, 1 a finding, 2 interrupted, 4 usage, 5 nothing compared, or less than a profile promises or a
+manifest pins.
 
 Nothing heavy is imported before a command runs: `--help` answers without NumPy, Hypothesis or a framework.
 """
@@ -30,9 +31,10 @@ from gradconform.conformance.scaffold_cli import init
 from gradconform.conformance.show_cli import show
 from gradconform.conformance.supervisor import supervised
 from gradconform.conformance.target_words import NETWORK_HELP, implementations_of, network_of
-from gradconform.conformance.untrusted import shown
 from gradconform.errors import GradconformError, NotInstalled
 
+LONGEST = 1000
+"""Characters of an error, whatever a user or a file has written into it."""
 EXIT_INTERRUPTED, EXIT_USAGE, EXIT_NOTHING = 2, 4, 5
 
 
@@ -141,5 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    click.echo(f"gradconform: {shown(' '.join(message.split()))}", err=True)
+    from gradconform.conformance.untrusted import shown  # with records that --help goes without
+
+    click.echo(f"gradconform: {shown(' '.join(message.split()), LONGEST)}", err=True)
     sys.exit(code)

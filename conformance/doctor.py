@@ -8,7 +8,11 @@ import platform
 import numpy as np
 
 from gradconform.conformance import compilation_cache
+from gradconform.conformance.configuration import FILE, PREFIX, TABLE, shown
+from gradconform.conformance.configured import settings_here
 from gradconform.conformance.implementations import adapter_names, is_installed
+from gradconform.conformance.profiles import PROFILES
+from gradconform.errors import InvalidInput
 from gradconform.reference.bounds import LONG
 
 NEEDED = ("gradconform", "numpy", "hypothesis", "pytest", "msgspec", "click", "rich")
@@ -30,6 +34,7 @@ def diagnosis() -> str:
     bits = np.finfo(np.longdouble).nmant + 1
     arbiter = f"{bits} bits: float64 is judged by longer arithmetic"
     lines.append(f"{'long double':<14}{arbiter if LONG else 'no longer than float64: bounds of float64 are doubled'}")
+    lines += [f"{'configuration':<14} {line}" for line in _configuration()]
     if len(missing) == len(adapter_names()):
         lines.append("No framework is installed: `gradconform check` has nothing to compare but your own code.")
     elif missing:
@@ -37,6 +42,18 @@ def diagnosis() -> str:
     else:
         lines.append("Everything is here: try `gradconform check`.")
     return "\n".join(lines)
+
+
+def _configuration() -> list[str]:
+    """Return what `gradconform check` would take from a file and the environment here, or why it cannot."""
+    try:
+        settings = settings_here()
+        own = [name for name in settings.profiles if name not in PROFILES]
+    except InvalidInput as error:
+        return [str(error)]
+    lines = [line.removeprefix("configuration: ") for line in settings.lines]
+    lines += [f"profile {shown(name)}: {shown(settings.profiles[name].summary)}" for name in own]
+    return lines or [f"none: no {FILE} with [{TABLE}], no variable {PREFIX}OPTION"]
 
 
 def _version(name: str) -> str:

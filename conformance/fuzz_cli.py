@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gradconform.conformance.configured import configured
 from gradconform.conformance.program_words import PROGRAM, WithProgram
 from gradconform.conformance.report_options import Reports, report_options
 from gradconform.conformance.target_words import (
@@ -59,6 +60,7 @@ MAX_TIME = 600.0
 @case_options
 @click.option("--name", metavar="NAME", help="The campaign's folder in .gradconform/fuzz. Default: its seed.")
 @click.option("--resume", is_flag=True, help="Go on with the last campaign, or with that of --name.")
+@configured
 @report_options
 @click.pass_context
 def fuzz(

@@ -9,19 +9,18 @@ from __future__ import annotations
 from hypothesis import HealthCheck, Phase, Verbosity, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
-from gradconform.conformance.profiles import PROFILES
+from gradconform.conformance.profiles import PROFILES, Profile
 
 FOLDER = ".hypothesis/examples"
 """Where a run that explores keeps what failed, as Hypothesis itself does."""
 
 
-def settings_of(name: str, structures: int | None = None, *, explore: bool | None = None) -> settings:
-    """Return the settings of a profile by its name.
+def settings_of(profile: Profile, structures: int | None = None, *, explore: bool | None = None) -> settings:
+    """Return the settings of a profile.
 
     `structures`: so many examples instead of the profile's. `explore`: whether each run draws others, and keeps what
     failed; None: as the profile says.
     """
-    profile = PROFILES[name]
     exploring = profile.explores if explore is None else explore
     return settings(
         settings.get_profile("default"),
@@ -43,5 +42,5 @@ def settings_of(name: str, structures: int | None = None, *, explore: bool | Non
     )
 
 
-for _name in PROFILES:
-    settings.register_profile(f"gradconform-{_name}", settings_of(_name))
+for _name, _profile in PROFILES.items():
+    settings.register_profile(f"gradconform-{_name}", settings_of(_profile))

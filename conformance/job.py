@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import shlex
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-import gradconform
 from gradconform.conformance import implementations as known
 from gradconform.conformance.implementations import Implementation
-from gradconform.conformance.parts import Part
+from gradconform.conformance.parts import Part, drawn_by
 from gradconform.conformance.plan import TIMEOUT, UNLIMITED, Plan, choose_checks, network_strategy, rounds_of
 from gradconform.templates import with_free_widths
 
@@ -75,11 +73,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
     def part(self, rounds: Sequence[int], shard: str = "") -> Part:
         """Return the mark of a result that is of some of its rounds alone."""
-        versions = {
-            "gradconform": gradconform.__version__,
-            **{name: importlib.metadata.version(name) for name in ("hypothesis", "numpy")},
-        }
         # as it is read back from JSON
-        run: dict[str, Any] = {**versions, **msgspec.json.decode(msgspec.json.encode(self))}
+        run: dict[str, Any] = {**drawn_by(), **msgspec.json.decode(msgspec.json.encode(self))}
         run.pop("isolate", None)  # the same is counted in a process of its own
         return Part(run=run, rounds=list(rounds), of=self.rounds, shard=shard)

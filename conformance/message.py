@@ -137,6 +137,8 @@ def result_text(result: Result, *, coverage: bool = False) -> str:
     parts += [tally_text(tally) for tally in result.implementations]
     if result.pinned is not None:
         parts += filled(f"pinned  {_pinned(result.pinned)}")
+    if result.manifest is not None and not result.manifest.fewer:
+        parts += filled(f"manifest  {result.manifest.file}: no less was compared than is pinned")
     if covered := coverage_text(result.coverage):
         parts += filled(f"covered  {covered}")
     if coverage and result.coverage:
@@ -280,10 +282,17 @@ def verdict_text(result: Result) -> str:
         "failed": f"FAILED  {len(result.findings)} finding{'s' if len(result.findings) != 1 else ''}",
         "interrupted": "INTERRUPTED  what was compared so far agrees",
         "nothing compared": "NOTHING COMPARED  no implementation gave anything to compare",
-        "not covered": "NOT COVERED  what was compared agrees, but not everything was met that has to be",
+        "not covered": f"NOT COVERED  what was compared agrees, but {_uncovered(result)}",
         "broken": "BROKEN  the checks miss planted faults, so that nothing they say can be trusted",
     }[result.verdict]
     return "\n".join(filled(f"{sentence}: {amount}"))
+
+
+def _uncovered(result: Result) -> str:
+    """Return what is missing of a run in which everything agrees."""
+    if result.manifest is not None and result.manifest.fewer:
+        return "less was compared than the manifest pins"
+    return "not everything was met that has to be"
 
 
 def filled(text: str, indent: str = "", width: int | None = None) -> list[str]:

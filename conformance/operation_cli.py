@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ast
 import os
-import shlex
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from gradconform.conformance.configured import again, configured
 from gradconform.conformance.target_words import require_folder
 from gradconform.errors import InvalidInput
 
@@ -55,6 +54,7 @@ from gradconform.errors import InvalidInput
     help="Of a plain function, where its source does not tell.",
 )
 @click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the machine-readable result here.")
+@configured
 def layer(
     target: str,
     shapes: tuple[str, ...],
@@ -93,7 +93,7 @@ def layer(
         framework=framework,
     )
     for finding in result.findings:
-        finding.command = _again(sys.argv[1:], seed)
+        finding.command = again(seed)
     say(str(result))
     if json_file is not None:
         write(json_file, result.to_json())
@@ -118,15 +118,3 @@ def _argument(text: str) -> tuple[str, Any]:
         return name, ast.literal_eval(value)
     except (SyntaxError, ValueError):
         return name, value
-
-
-def _again(words: Sequence[str], seed: int) -> str:
-    """Return the command that does the same again."""
-    given = iter(words)
-    kept = []
-    for word in given:
-        if word == "--seed":
-            next(given, None)
-        elif not word.startswith("--seed="):
-            kept.append(word)
-    return shlex.join(["gradconform", *kept, "--seed", str(seed)])

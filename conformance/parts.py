@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from typing import Any
 
 import msgspec
+
+import gradconform
 
 
 class Part(msgspec.Struct, kw_only=True):
@@ -19,6 +22,14 @@ class Part(msgspec.Struct, kw_only=True):
     rounds: list[int]
     of: int | None = None
     shard: str = ""
+
+
+def drawn_by() -> dict[str, str]:
+    """Return the releases that decide what a seed draws."""
+    return {
+        "gradconform": gradconform.__version__,
+        **{name: importlib.metadata.version(name) for name in ("hypothesis", "numpy")},
+    }
 
 
 def differing(one: Part, other: Part, first: str = "in one", second: str = "in the other") -> str | None:

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from gradconform.conformance.profiles import PROFILES
+from gradconform.conformance.configuration import OWN, PREFIX, read_configuration
+from gradconform.conformance.profiles import PROFILES, Profile, profile_named
+from gradconform.errors import InvalidInput
 
 COUNTS = "gradconform"
 """The name of the user property that carries an item's counts, from an xdist worker too."""
@@ -34,10 +36,14 @@ class Options:
     targets: list[str] = field(default_factory=list)
     dtypes: list[str] = field(default_factory=list)
     network: str | None = None
-    profile: str = "default"
+    name: str = "default"
+    """Of the profile."""
+    profile: Profile = PROFILES["default"]
     max_examples: int = PROFILES["default"].structures
     seed: int | None = None
     """None: always the same is drawn."""
+    told: list[str] = field(default_factory=list)
+    """What was taken from a file or the environment, in lines."""
 
 
 asked = Options()
@@ -70,10 +76,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--gradconform-profile",
-        choices=list(PROFILES),
-        default="default",
+        metavar="PROFILE",
         help=", ".join(f"{name}: {profile.structures} structures an item" for name, profile in PROFILES.items())
-        + ", others each time, of which those that fail are kept and tried again",
+        + ", others each time, of which those that fail are kept and tried again; or one of your own; default: default",
     )
     group.addoption(
         "--gradconform-seed",
@@ -84,15 +89,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Take the options over."""
-    asked.targets = _words(config.getoption("gradconform_implementations"))
-    asked.dtypes = _words(config.getoption("gradconform_dtypes"))
-    asked.network = config.getoption("gradconform_network")
-    asked.profile = config.getoption("gradconform_profile")
-    profile = PROFILES[asked.profile]
-    asked.max_examples = config.getoption("gradconform_max_examples") or profile.structures
-    asked.seed = config.getoption("gradconform_seed")
-    if asked.seed is None and profile.explores:
+    """Take the options over, and what they leave open from the file and the environment."""
+    try:
+        _take(config)
+    except InvalidInput as error:
+        raise pytest.UsageError(str(error)) from None
+    if asked.seed is None and asked.profile.explores:
         # all workers of xdist draw from the seed of the process that started them
         told = getattr(config, "workerinput", {}).get(SEED)
         asked.seed = int.from_bytes(os.urandom(4), "big") if told is None else told
@@ -102,9 +104,36 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_Summary(config), "gradconform-summary")
 
 
-def pytest_report_header() -> str | None:
-    """Tell the seed of a run that explores: it is drawn anew each time."""
-    return f"gradconform: profile {asked.profile}, seed {asked.seed}" if asked.seed is not None else None
+def _take(config: pytest.Config) -> None:
+    """Take the options over; raises `InvalidInput` for what the file or the environment have that is wrong."""
+    given = {
+        "targets": _words(config.getoption("gradconform_implementations")),
+        "dtypes": _words(config.getoption("gradconform_dtypes")),
+        "network": config.getoption("gradconform_network"),
+        "profile": config.getoption("gradconform_profile"),
+        "max_examples": config.getoption("gradconform_max_examples"),
+        "seed": config.getoption("gradconform_seed"),
+    }
+    file = read_configuration(start=config.invocation_params.dir)
+    asked.told, profiles = [], PROFILES
+    if file.file or any(name.startswith(PREFIX) and name not in OWN for name in os.environ):
+        from gradconform.conformance.configured import settings_for_pytest
+
+        said = {key for key, value in given.items() if value not in {None, ()}}
+        settings = settings_for_pytest(file, os.environ).without(said)
+        given |= {key: taken.value for key, taken in settings.taken.items()}
+        asked.told, profiles = settings.lines, settings.profiles
+    asked.name = given["profile"] or "default"
+    asked.profile = profile_named(asked.name, profiles)
+    asked.targets, asked.dtypes = list(given["targets"]), list(given["dtypes"])
+    asked.network, asked.seed = given["network"], given["seed"]
+    asked.max_examples = given["max_examples"] or asked.profile.structures
+
+
+def pytest_report_header() -> list[str]:
+    """Tell the seed of a run that explores, which is drawn anew each time, and what was taken from elsewhere."""
+    seed = [f"gradconform: profile {asked.name}, seed {asked.seed}"] if asked.seed is not None else []
+    return seed + [f"gradconform: {line}" for line in asked.told]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -173,5 +202,5 @@ class _Summary:
                 terminalreporter.write_line(f"the same again: --gradconform-seed {asked.seed}")
 
 
-def _words(text: str | None) -> list[str]:
-    return [word.strip() for word in (text or "").split(",") if word.strip()]
+def _words(text: str | None) -> tuple[str, ...]:
+    return tuple(word.strip() for word in (text or "").split(",") if word.strip())

@@ -5,8 +5,12 @@ The same names are profiles of `gradconform check` and of the pytest suite. Noth
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from gradconform.conformance.nearest import hint
+from gradconform.errors import InvalidInput
 
 if TYPE_CHECKING:
     from gradconform.conformance.coverage import Axis
@@ -68,3 +72,10 @@ PROFILES = {
         draws=32,
     ),
 }
+
+
+def profile_named(name: str, profiles: Mapping[str, Profile]) -> Profile:
+    """Return the profile of a name; raises `InvalidInput` with the nearest name where there is none."""
+    if name not in profiles:
+        raise InvalidInput(f"no profile {name!r}; {hint(name, profiles)}")
+    return profiles[name]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gradconform.conformance.configured import settings_here
 from gradconform.conformance.program_words import PROGRAM, WithProgram
 from gradconform.conformance.target_words import require_folder
 from gradconform.errors import InvalidInput
@@ -29,7 +30,7 @@ EXIT_NOTHING = 5
     "--to",
     "folder",
     type=click.Path(file_okay=False),
-    help="With --pin: the folder. Default: gradconform-cases, which check looks into.",
+    help="With --pin: the folder. Default: where check looks, which is gradconform-cases unless you configure another.",
 )
 @click.option("--isolate", is_flag=True, help="Run the TARGET in a process of its own.")
 @click.option(
@@ -67,7 +68,7 @@ def replay(
     Exit codes: 0 healed, 1 a finding, 4 no such case or not a case file, 5 nothing to compare.
     """
     from gradconform.conformance.casefile_reading import read_case
-    from gradconform.conformance.casefolder import PINS, places_of, replay_command, write_case
+    from gradconform.conformance.casefolder import places_of, replay_command, write_case
     from gradconform.conformance.replay import least, to_json, verdict_text
     from gradconform.conformance.replay import replay as judge_again
     from gradconform.conformance.terminal import say, write
@@ -88,10 +89,11 @@ def replay(
         kept = place
         if pin:
             file = least(file, make)  # noqa: PLW2901 - it stands for the same case
+            to = _pins() if folder is None else Path(folder)
             try:
-                kept = write_case(Path(folder or PINS), file) or place
+                kept = write_case(to, file) or place
             except OSError as error:
-                raise InvalidInput(f"{folder or PINS}: cannot be written: {error.strerror}") from None
+                raise InvalidInput(f"{to}: cannot be written: {error.strerror}") from None
         replayed.append(judge_again(file, make, str(kept), replay_command(kept, file)))
         say(str(replayed[-1]))
         if pin:
@@ -103,6 +105,14 @@ def replay(
     if any(entry.finding is not None for entry in replayed):
         sys.exit(1)
     sys.exit(EXIT_NOTHING if any(entry.outcome == "unsupported" for entry in replayed) else 0)
+
+
+def _pins() -> Path:
+    """Return the folder of pinned cases into which a check looks."""
+    from gradconform.conformance.casefolder import PINS
+
+    taken = settings_here().taken.get("pins")
+    return PINS if taken is None else Path(taken.value)
 
 
 class _Maker:

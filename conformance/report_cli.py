@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gradconform.conformance.configured import configured
+from gradconform.conformance.manifest_cli import manifest_options, pinning_of_parts
 from gradconform.conformance.report_ci_cli import annotate, badge
 from gradconform.conformance.report_options import Reports, report_options
 from gradconform.errors import InvalidInput
@@ -26,8 +28,10 @@ report.add_command(badge)
 
 @report.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@configured
 @report_options
-def merge(files: tuple[str, ...], reports: Reports) -> None:
+@manifest_options
+def merge(files: tuple[str, ...], reports: Reports, manifest: str | None, write_manifest: str | None) -> None:
     """Put the results of all shards of a run together, and print them as the run would have.
 
     \b
@@ -47,7 +51,12 @@ def merge(files: tuple[str, ...], reports: Reports) -> None:
         if place in shards:
             raise InvalidInput(f"{place} is named twice")
         shards[place] = result_in(place)
-    _tell(whole_of(shards), reports)
+    result = whole_of(shards)
+    pinning = pinning_of_parts(manifest, write_manifest, result)
+    pinning.hold(result)
+    _tell(result, reports)
+    pinning.pin(result)
+    sys.exit(result.exit_code)
 
 
 @report.command()
@@ -68,14 +77,15 @@ def render(file: str | None, coverage: bool, reports: Reports) -> None:
     from gradconform.conformance.report_reading import last_result, result_in
 
     reports.require_folders()
-    _tell(last_result() if file is None else result_in(file), reports, coverage=coverage)
+    result = last_result() if file is None else result_in(file)
+    _tell(result, reports, coverage=coverage)
+    sys.exit(result.exit_code)
 
 
 def _tell(result: Result, reports: Reports, *, coverage: bool = False) -> None:
-    """Print a result, write its reports, and leave with its exit code."""
+    """Print a result and write its reports."""
     from gradconform.conformance.message import result_text
     from gradconform.conformance.terminal import say
 
     say(result_text(result, coverage=coverage))
     reports.write(result)
-    sys.exit(result.exit_code)

@@ -197,6 +197,15 @@ class Pinned(msgspec.Struct, kw_only=True):
     unsupported: int = 0
 
 
+class Held(msgspec.Struct, kw_only=True):
+    """What a run compared beside what a manifest pins, a sentence each. `others`: why it is not held to all of it."""
+
+    file: str
+    fewer: list[str] = []
+    more: list[str] = []
+    others: str = ""
+
+
 class Result(msgspec.Struct, kw_only=True):
     """The result of a run. `print(result)` is its message."""
 
@@ -216,6 +225,8 @@ class Result(msgspec.Struct, kw_only=True):
     """On which planted faults the checks themselves were proved; None where the run says nothing that needs a proof."""
     notes: list[str] = []
     pinned: Pinned | None = None
+    manifest: Held | None = None
+    """The manifest that the run was held against."""
     noticed: dict[str, Noticed] = {}
     """What was noticed of implementations beside their gradients, which `notes` tell."""
     changed: list[str] = []

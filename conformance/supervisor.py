@@ -15,6 +15,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from gradconform.conformance.configuration import has_configuration
+
 CRASHES = {"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGKILL", "SIGSYS", "SIGTRAP", "SIGXCPU"}
 """The signals of a crash, or of a system out of memory; others were sent to end the run."""
 DONE = "done"
@@ -78,8 +80,10 @@ def supervised(arguments: Sequence[str], run: Callable[[Sequence[str]], None]) -
 def _needed(arguments: Sequence[str]) -> bool:
     """Return whether a command runs somebody's own code in this process."""
     own = any(":" in argument or argument.endswith(".py") for argument in arguments[1:])
-    # a case that is replayed names what is run
-    runs = bool(arguments) and (arguments[0] == "replay" or (arguments[0] == "check" and own))
+    # a case that is replayed names what is run, and so may a file that is read
+    runs = bool(arguments) and (
+        arguments[0] == "replay" or (arguments[0] == "check" and (own or has_configuration(arguments)))
+    )
     return runs and "--isolate" not in arguments and "--" not in arguments and hasattr(os, "fork") and bool(AWAITED)
 
 

@@ -80,6 +80,14 @@ case_options = _options(
 """Where failures are written."""
 
 
+class ProfileName(click.Choice[str]):
+    """The name of a profile: one of these, or one's own, which is looked up once the file that has it is read."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002
+        """Return the name."""
+        return str(value)
+
+
 class Limits(NamedTuple):
     """What one call may take: seconds and bytes."""
 

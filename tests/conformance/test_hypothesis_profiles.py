@@ -22,14 +22,14 @@ def test_every_profile_is_registered_under_a_name_of_ours(name):
 
 
 def test_what_explores_keeps_what_failed_and_tries_it_again():
-    nightly = settings_of("nightly")
+    nightly = settings_of(PROFILES["nightly"])
     assert set(nightly.phases) == {Phase.reuse, Phase.generate}
-    assert set(settings_of("ci").phases) == {Phase.generate}
+    assert set(settings_of(PROFILES["ci"]).phases) == {Phase.generate}
 
 
 def test_what_is_asked_goes_before_the_profile():
-    assert settings_of("smoke", 7).max_examples == 7
-    chosen = settings_of("ci", explore=True)
+    assert settings_of(PROFILES["smoke"], 7).max_examples == 7
+    chosen = settings_of(PROFILES["ci"], explore=True)
     assert (chosen.derandomize, chosen.database is None) == (False, False)
 
 

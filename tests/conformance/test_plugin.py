@@ -159,3 +159,29 @@ def test_the_plugin_leaves_other_tests_alone(suite, tmp_path):
     done = suite("test_own.py")
     assert done.returncode == 0
     assert "gradconform" not in done.stdout
+
+
+def test_what_the_options_leave_open_is_taken_from_the_file_and_told(suite, tmp_path):
+    (tmp_path / "pyproject.toml").write_text(
+        "[tool.gradconform]\ntargets = ['candidate.py:reference']\ndtype = ['float64']\nprofile = 'mine'\n"
+        "max-examples = 1000\nnetwork = '2 -> Dense(2), MeanSquaredError'\n"
+        "[tool.gradconform.pytest]\nmax-examples = 1\n[tool.gradconform.profiles.mine]\nextends = 'nightly'\n",
+        "utf-8",
+    )
+    done = suite("--pyargs", "gradconform.conformance", "-k", "agreement", "-rA", "-v", "--gradconform-seed", "0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "gradconform: profile mine, seed 0" in done.stdout
+    assert "gradconform: configuration: pyproject.toml: " in done.stdout
+    assert "test_conformance[agreement-candidate.py:reference-float64]" in done.stdout
+    assert "1 passed" in done.stdout
+
+
+def test_a_wrong_word_or_profile_is_one_line(suite, tmp_path):
+    (tmp_path / "pyproject.toml").write_text("[tool.gradconform.pytest]\nmax-example = 1\n", "utf-8")
+    done = suite(*pyargs())
+    assert done.returncode == 4
+    told = "pyproject.toml: [tool.gradconform.pytest] max-example is unknown; did you mean max-examples?"
+    assert done.stderr.strip() == f"ERROR: {told}"
+    (tmp_path / "pyproject.toml").unlink()
+    done = suite(*pyargs("--gradconform-profile", "nighty"))
+    assert (done.returncode, done.stderr.strip()) == (4, "ERROR: no profile 'nighty'; did you mean nightly?")

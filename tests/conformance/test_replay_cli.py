@@ -132,6 +132,14 @@ def test_a_case_is_pinned_and_replayed_first_by_every_check(command, case):
     assert command(*words, "--pins", "none")[0] == 5
 
 
+def test_pinning_goes_where_a_check_looks(command, case):
+    Path("pyproject.toml").write_text("[tool.gradconform]\npins = 'tests/pinned'\n", "utf-8")
+    command("replay", case, "--pin")
+    assert Path(f"tests/pinned/{case}.json").is_file()
+    out = command("check", "my_mlp.py:gradients", "--only", "class-permutation", "--max-examples", "1")[1]
+    assert "pinned  1 case replayed first" in out
+
+
 def test_pinning_to_another_folder(command, case):
     command("replay", case, "--pin", "--to", "tests/pinned")
     assert Path(f"tests/pinned/{case}.json").is_file()

@@ -57,7 +57,7 @@ def folder(tmp_path_factory):
 
 
 def check(folder, name, *more, **environment):
-    command = [sys.executable, "-c", MAIN, "check", f"mine.py:{name}"]
+    command = [sys.executable, "-c", MAIN, "check", *([f"mine.py:{name}"] if name else [])]
     options = ["--network", "2 -> Dense(2), MeanSquaredError", "--max-examples", "6", "--timeout", "0.5", *more]
     return subprocess.run(
         [*command, *options],
@@ -85,6 +85,15 @@ def test_the_run_is_made_again_with_each_candidate_in_a_process(folder, name, en
     assert f"the process was ended by a candidate ({ended}): once more, with --isolate" in done.stderr
     assert f"FAILED  mine.py:{name}   {kind}" in done.stdout
     assert re.search(r"^FAILED  1 finding: \d networks", done.stdout, re.MULTILINE)
+
+
+def test_so_it_is_where_a_file_names_the_candidate(tmp_path):
+    (tmp_path / "mine.py").write_text(CANDIDATES, "utf-8")
+    (tmp_path / "pyproject.toml").write_text("[tool.gradconform]\ntargets = ['mine.py:segfault']\n", "utf-8")
+    done = check(tmp_path, None)
+    assert done.returncode == 1
+    assert "the process was ended by a candidate (SIGSEGV): once more, with --isolate" in done.stderr
+    assert "FAILED  mine.py:segfault   crashed: killed by SIGSEGV" in done.stdout
 
 
 def test_the_second_run_draws_the_same(folder):
