@@ -12,7 +12,7 @@ from gradconform.conformance.diagnosis import AND, OR
 from gradconform.conformance.findings import ANYWHERE
 from gradconform.conformance.implementations import REFERENCE
 from gradconform.conformance.judge import UNSTEADY
-from gradconform.conformance.results import Finding, Number, Pinned, Result, Tally
+from gradconform.conformance.results import Finding, Number, Pinned, Result, Tally, Verdict
 from gradconform.conformance.sharpness import QUANTILES, Sharpness
 
 WIDEST = 100
@@ -20,6 +20,8 @@ FEW = 5
 """More names than this are counted and not told."""
 LABEL = 23
 """Columns of the labels at the left of a finding."""
+AGAIN = "again"
+"""The label of the command that shows a finding once more."""
 
 
 def columns() -> int:
@@ -34,16 +36,24 @@ VOTED = {"WRONG", "NONFINITE"}
 def finding_text(finding: Finding) -> str:
     """Return the message of a finding: the first line alone tells who, where, how much and, if it is known, why."""
     # whole on any terminal: it is all that a summary shows
-    why = f"; likely {finding.symptom}" if finding.symptom else ""
-    first, *rest = filled(f"FAILED  {finding.implementation}   {finding.sentence}{why}", width=WIDEST)
+    first, *rest = filled(f"FAILED  {finding.implementation}   {what_failed(finding)}", width=WIDEST)
     lines = [first, *filled(" ".join(map(str.strip, rest)), "  ")]
-    # what to do comes first
-    for label, text in (*_cause(finding), *_numbers(finding), *_surroundings(finding)):
-        lines.extend(labelled(label, text))
-    if again := finding.replay or finding.command:
-        # not wrapped: a command is copied as one line
-        lines.append(f"  {'again':<{LABEL - 2}}{again}")
+    for label, text in finding_rows(finding):
+        # a command is not wrapped: it is copied as one line
+        lines.extend(labelled(label, text) if label != AGAIN else [f"  {label:<{LABEL - 2}}{text}"])
     return "\n".join(lines)
+
+
+def what_failed(finding: Finding) -> str:
+    """Return what is wrong and, if it is known, why, as the first line of a message says it."""
+    return f"{finding.sentence}; likely {finding.symptom}" if finding.symptom else finding.sentence
+
+
+def finding_rows(finding: Finding) -> Iterator[tuple[str, str]]:
+    """Yield what else the message of a finding says, as labels and texts: what to do comes first."""
+    yield from (*_cause(finding), *_numbers(finding), *_surroundings(finding))
+    if again := finding.replay or finding.command:
+        yield AGAIN, again
 
 
 def _cause(finding: Finding) -> Iterator[tuple[str, str]]:
@@ -150,16 +160,20 @@ def tally_text(tally: Tally) -> str:
         text += labelled("worst error/bound", f"{tally.worst_ratio:.2g} at {tally.worst_at} of {tally.worst_network}")
     if tally.sharpness:
         text += labelled("sharpness", _certificate(tally.sharpness))
+    if more := tally_details(tally):
+        text += filled("; ".join(more), "  ")
+    return "\n".join(text)
+
+
+def tally_details(tally: Tally) -> list[str]:
+    """Return what else is told of an implementation in one dtype."""
     details = [
         (tally.lost, "element{s} not finite where the exact value is, for an overflow on the way"),
         (tally.at_kinks, "network{s} at a kink"),
         (tally.unsupported, "network{s} not supported: not compared"),
     ]
     more = [f"{count:,} {what.format(s='' if count == 1 else 's')}" for count, what in details if count]
-    more += [f"{layer}' at 0 is {_derivative(share)}" for layer, share in sorted(tally.kinks.items())]
-    if more:
-        text += filled("; ".join(more), "  ")
-    return "\n".join(text)
+    return more + [f"{layer}' at 0 is {_derivative(share)}" for layer, share in sorted(tally.kinks.items())]
 
 
 def _certificate(sharpness: Mapping[Look, Sharpness]) -> str:
@@ -244,20 +258,29 @@ def _row(row: Mapping[str, int], what: str) -> str:
 
 def verdict_text(result: Result) -> str:
     """Return the last line: the verdict, how much it rests on, and the seed."""
-    names = list(dict.fromkeys(tally.name for tally in result.implementations))
     amount = (
         f"{result.networks:,} networks, {result.comparisons:,} comparisons, seed {result.seed}, {result.seconds:.1f} s"
     )
+    word, sentence = verdict_words(result)
+    return "\n".join(filled(f"{word}  {sentence}: {amount}"))
+
+
+def verdict_words(result: Result) -> tuple[str, str]:
+    """Return the word of the verdict, and the sentence behind it."""
+    names = list(dict.fromkeys(tally.name for tally in result.implementations))
     verb = "agrees" if len(names) == 1 else "agree"
-    sentence = {
-        "passed": f"PASSED  {_and(names)} {verb} {'within rounding' if REFERENCE in names else 'with the reference'}",
-        "failed": f"FAILED  {len(result.findings)} finding{'s' if len(result.findings) != 1 else ''}",
-        "interrupted": "INTERRUPTED  what was compared so far agrees",
-        "nothing compared": "NOTHING COMPARED  no implementation gave anything to compare",
-        "not covered": "NOT COVERED  what was compared agrees, but not everything was met that has to be",
-        "broken": "BROKEN  the checks miss planted faults, so that nothing they say can be trusted",
-    }[result.verdict]
-    return "\n".join(filled(f"{sentence}: {amount}"))
+    words: dict[Verdict, tuple[str, str]] = {
+        "passed": (
+            "PASSED",
+            f"{_and(names)} {verb} {'within rounding' if REFERENCE in names else 'with the reference'}",
+        ),
+        "failed": ("FAILED", f"{len(result.findings)} finding{'s' if len(result.findings) != 1 else ''}"),
+        "interrupted": ("INTERRUPTED", "what was compared so far agrees"),
+        "nothing compared": ("NOTHING COMPARED", "no implementation gave anything to compare"),
+        "not covered": ("NOT COVERED", "what was compared agrees, but not everything was met that has to be"),
+        "broken": ("BROKEN", "the checks miss planted faults, so that nothing they say can be trusted"),
+    }
+    return words[result.verdict]
 
 
 def filled(text: str, indent: str = "", width: int | None = None) -> list[str]:

@@ -15,6 +15,7 @@ import numpy as np
 from gradconform.case import Case
 from gradconform.conformance import implementations as known
 from gradconform.conformance.bugs import Bug, Bugs
+from gradconform.conformance.casefile import versions
 from gradconform.conformance.circumstances import Sightings
 from gradconform.conformance.compare import Kind, Look
 from gradconform.conformance.conditions import conditions
@@ -373,6 +374,8 @@ class Record:
             noticed={name: own for name, own in noticed.items() if own != Noticed()},
             changed=sorted(self.changed),
             interrupted=interrupted,
+            command=self.plan.command,
+            versions=versions(),
         )
 
     def _noticed(self, implementation: Implementation) -> Noticed:
