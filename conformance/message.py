@@ -121,7 +121,7 @@ def result_text(result: Result, *, coverage: bool = False) -> str:
     parts = [finding_text(finding) for finding in result.findings]
     parts += [tally_text(tally) for tally in result.implementations]
     if result.pinned is not None:
-        parts += filled(f"pinned  {_pinned(result.pinned)}")
+        parts += filled(f"pinned  {pinned_text(result.pinned)}")
     if covered := coverage_text(result.coverage):
         parts += filled(f"covered  {covered}")
     if coverage and result.coverage:
@@ -131,7 +131,7 @@ def result_text(result: Result, *, coverage: bool = False) -> str:
     return "\n".join(parts)
 
 
-def _pinned(pinned: Pinned) -> str:
+def pinned_text(pinned: Pinned) -> str:
     """Return how many pinned cases were replayed, and how many of them fail."""
     said = f"{pinned.cases:,} case{'s' if pinned.cases != 1 else ''} replayed first"
     if pinned.failing:
