@@ -300,9 +300,12 @@ def _read_out(value: Any) -> Any:
 
 
 def _spelled_out(value: Any) -> Any:
-    """Return nested lists and dictionaries with every number such that JSON can hold it."""
+    """Return nested lists and dictionaries with every number and every text such that JSON can hold it."""
     if isinstance(value, dict):
-        return {key: _spelled_out(entry) for key, entry in value.items()}
+        return {_spelled_out(key): _spelled_out(entry) for key, entry in value.items()}
+    if isinstance(value, str):
+        # the name of a file need not be text
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, list):
         return [_spelled_out(entry) for entry in value]
     return spelled(value) if isinstance(value, float) else value
