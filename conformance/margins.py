@@ -54,8 +54,7 @@ class Margins(msgspec.Struct):
         for (look, name), ratio in itertools.compress(zip(names, summary.ratios, strict=True), summary.telling):
             steps, step = self.steps.setdefault(look, {}), step_of(ratio)
             steps[step] = steps.get(step, 0) + 1
-            subject = self.subjects.get(name)
-            if subject is None:
+            if (subject := self.subjects.get(name)) is None:
                 subject = self.subjects[name] = Subject()
             subject.arrays += 1
             subject.worst = max(subject.worst, ratio)

@@ -51,8 +51,8 @@ MOST_FINDINGS, MOST_LINES = 100, 200
 LINE = 400
 """Characters of the line of a finding, and of an entry of a list."""
 MOST_NOTES, MOST_VERSIONS = 100, 12
-CODE = {"write", "not", AGAIN}
-"""The labels of what is to be copied."""
+CODE = ("write", "not", AGAIN)
+"""How the labels begin of what is to be copied."""
 TONES = {"passed": "good", "failed": "bad", "broken": "bad"}
 """The colours of verdicts; the others are of neither kind."""
 
@@ -63,7 +63,7 @@ class Told(NamedTuple):
     finding: Finding
     number: int
     sentence: str
-    rows: list[tuple[str, str, bool]]
+    rows: dict[str, list[str]]
     picture: Markup | None
 
 
@@ -113,7 +113,9 @@ def told(findings: Sequence[Finding]) -> Iterator[Told]:
     """Yield findings as the page tells them, numbered from 1 on."""
     for place, finding in enumerate(findings, 1):
         finding = shortened(finding)  # noqa: PLW2901 - what is told is the short one
-        rows = [(label, text, label.partition(" ")[0] in CODE) for label, text in finding_rows(finding)]
+        rows: dict[str, list[str]] = {}
+        for label, text in finding_rows(finding):
+            rows.setdefault(label, []).append(text)
         yield Told(
             finding, place, one_line(what_failed(finding), LINE), rows, finding_picture(finding, f"network-{place}")
         )
@@ -153,6 +155,7 @@ def environment() -> Environment:
     )
     made.globals |= {
         "AGAIN": AGAIN,
+        "CODE": CODE,
         "LOOKS": LOOKS,
         "LOOK_NAMES": LOOK_NAMES,
         "QUANTILES": QUANTILES,
