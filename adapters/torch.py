@@ -62,10 +62,11 @@ def gradients(network: Network, parameters: Parameters, batch: Batch) -> Gradien
         outputs: list[Tensor] = torch.func.functional_call(_modules(network), states, (inputs,))
         weights = None if batch.class_weights is None else _tensor(batch.class_weights)
         loss = _cost(network.loss, outputs[-1], _tensor(batch.targets), weights)
+        # exactly what grad_outputs gives, for which PyTorch imports half a second of sympy
+        scalar = loss if batch.cotangent is None else (loss * _tensor(batch.cotangent)).sum()
         found = torch.autograd.grad(
-            loss,
+            scalar,
             [*leaves.values(), inputs, *outputs],
-            grad_outputs=None if batch.cotangent is None else _tensor(batch.cotangent),
             materialize_grads=True,  # zeros, not None, for what the cost does not depend on
         )
     count = len(leaves)

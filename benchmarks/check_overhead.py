@@ -1,6 +1,6 @@
 """What a check costs beside the bare gradient calls that it makes, in the steady state: everything compiled and loaded.
 
-    python benchmarks/check_overhead.py [--rounds 16] [NAME ...]
+    python benchmarks/check_overhead.py [--rounds 8] [NAME ...]
 
 A run of later rounds is made twice, first to compile and load, then timed, and every call that it made is made again
 without anything around it. Both in processor time, which other programs on the machine disturb less. The breakdown is
@@ -27,7 +27,7 @@ from gradconform.conformance.engine import run
 from gradconform.conformance.examples import Example
 from gradconform.conformance.guard import Guard
 from gradconform.conformance.implementations import Implementation
-from gradconform.conformance.plan import BROAD, ROUND, Plan
+from gradconform.conformance.plan import BROAD, Plan, networks_before
 from gradconform.conformance.results import Result
 
 SEED = 5
@@ -103,7 +103,7 @@ def measure(name: str, rounds: int) -> None:
 
     def work(entry: Implementation) -> Result:
         last = BROAD + rounds
-        return run(Plan([entry], max_examples=ROUND * last, seed=SEED, rounds=range(BROAD, last)))
+        return run(Plan([entry], max_examples=networks_before(last), seed=SEED, rounds=range(BROAD, last)))
 
     work(implementation)
     bare = implementation.bare
@@ -140,7 +140,7 @@ def main() -> None:
     """Measure the implementations that are named, or all that are installed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="reference, torch, jax; default: all installed")
-    parser.add_argument("--rounds", type=int, default=16, help="of 32 networks each; default: 16")
+    parser.add_argument("--rounds", type=int, default=8, help="of 128 networks each; default: 8")
     options = parser.parse_args()
     names = options.names or [entry.name for entry in known.everything()]
     print("implementation: time of a check / time of its bare gradient calls")

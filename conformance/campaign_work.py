@@ -24,7 +24,7 @@ from gradconform.conformance.focus import EVERYTHING_DRAWN, Focus
 from gradconform.conformance.guard import Guard
 from gradconform.conformance.implementations import REFERENCE, Implementation, adapter_names
 from gradconform.conformance.job import Job
-from gradconform.conformance.plan import ROUND, SHRINK_SECONDS, Plan
+from gradconform.conformance.plan import SHRINK_SECONDS, Plan, networks_before, networks_in
 from gradconform.conformance.results import Result
 from gradconform.conformance.signals import Listener, Signals
 from gradconform.errors import GradconformError
@@ -51,7 +51,7 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Return the plan of the round."""
         plan = job.plan(implementations, [self.number])
         if self.networks:
-            plan.max_examples = self.number * ROUND + min(self.networks, ROUND)
+            plan.max_examples = networks_before(self.number) + min(self.networks, networks_in(self.number))
         if self.focus.dtypes:
             plan.dtypes = self.focus.dtypes
         plan.focus, plan.known = self.focus, self.known

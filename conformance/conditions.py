@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 
 from gradconform.case import Case
 from gradconform.layers import Dense
+from gradconform.network import Network
 
-CONDITIONS: dict[str, Callable[[Case], bool]] = {
+OF_NETWORKS: dict[str, Callable[[Network], bool]] = {
+    "width 1": lambda network: 1 in network.widths,
+    "one class": lambda network: network.loss.labels == "classes" and network.widths[-1] == 1,
+    "distinct widths": lambda network: len(set(_widths(network))) == len(_widths(network)),
+    "square layer": lambda network: any(one == next_ for one, next_ in itertools.pairwise(_widths(network))),
+    "several dense layers": lambda network: len(_widths(network)) > 2,
+}
+OF_CASES: dict[str, Callable[[Case], bool]] = {
     "one sample": lambda case: case.batch.rows == 1,
     "several samples": lambda case: case.batch.rows > 1,
-    "width 1": lambda case: 1 in case.network.widths,
-    "one class": lambda case: case.network.loss.labels == "classes" and case.network.widths[-1] == 1,
-    "distinct widths": lambda case: len(set(_widths(case))) == len(_widths(case)),
-    "square layer": lambda case: any(
-        one == next_ for one, next_ in zip(_widths(case), _widths(case)[1:], strict=False)
-    ),
-    "several dense layers": lambda case: len(_widths(case)) > 2,
     "repeated labels": lambda case: len(set(_labels(case))) < len(_labels(case)),
     "absent labels": lambda case: case.batch.labelled and len(set(_labels(case))) < case.network.widths[-1],
     "ignored labels": lambda case: case.batch.labelled and len(_labels(case)) < case.batch.rows,
@@ -31,16 +34,22 @@ CONDITIONS: dict[str, Callable[[Case], bool]] = {
         not all(array.flags.c_contiguous for array in (case.batch.inputs, *case.parameters.values()))
     ),
 }
+CONDITIONS = (*OF_NETWORKS, *OF_CASES)
 
 
 def conditions(case: Case) -> list[str]:
     """Return the names of the conditions that a case meets."""
-    return [name for name, meets in CONDITIONS.items() if meets(case)]
+    return [*_of_network(case.network), *(name for name, meets in OF_CASES.items() if meets(case))]
 
 
-def _widths(case: Case) -> list[int]:
+@lru_cache(maxsize=1024)
+def _of_network(network: Network) -> tuple[str, ...]:
+    return tuple(name for name, meets in OF_NETWORKS.items() if meets(network))
+
+
+def _widths(network: Network) -> list[int]:
     """Return the widths around the dense layers."""
-    return [case.network.inputs, *(layer.units for layer in case.network.layers if isinstance(layer, Dense))]
+    return [network.inputs, *(layer.units for layer in network.layers if isinstance(layer, Dense))]
 
 
 def _labels(case: Case) -> list[int]:

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from gradconform.conformance.campaign import Campaign, Crew, Total, require_done
 from gradconform.conformance.campaign_work import Described, Done, Unit, memory, result_of
 from gradconform.conformance.casefile_reading import read_case
@@ -14,14 +16,13 @@ from gradconform.conformance.casefolder import replay_command, write_content
 from gradconform.conformance.fuzz_log import Entry, Log
 from gradconform.conformance.fuzz_screen import Picture, Screen
 from gradconform.conformance.fuzz_targeting import Targeting
+from gradconform.conformance.plan import BROAD
 from gradconform.conformance.record import MAX_FINDINGS
 from gradconform.conformance.results import Finding, Result
 from gradconform.errors import InvalidInput
 
 GRACE = 60.0
 """Seconds that a round may go on at least when time is up, and has been started before."""
-FIRST = 4
-"""Rounds before have more structures than later ones: those of a campaign are all alike."""
 
 
 class Fuzzing:
@@ -46,7 +47,7 @@ class Fuzzing:
         self.max_time, self.max_examples, self.cases = max_time, max_examples, cases
         self.targeting = Targeting(log.job, described)
         self.total = Total(log.job)
-        self._number = FIRST
+        self._number = BROAD  # rounds before are smaller: those of a campaign are all alike
         self._drawn = 0
         """Networks of all units that were handed over or logged."""
         self._before = 0.0
@@ -130,6 +131,8 @@ class Fuzzing:
         }
         # what comes after so many is counted and told, and neither made small nor named
         unit = self.targeting.unit(self._number, known, settle=len(findings) < MAX_FINDINGS)
+        if self.max_examples is not None:
+            unit = msgspec.structs.replace(unit, networks=min(unit.networks, self.max_examples - self._drawn))
         self._number += 1
         self._drawn += unit.networks
         self._running[unit.number] = unit

@@ -21,9 +21,9 @@ from gradconform.templates import with_free_widths
 
 KEPT = 4
 """So many close calls of a kind are kept, each in another network."""
-NETWORKS, COMPILED_NETWORKS, LARGE_NETWORKS = 32, 16, 8
+NETWORKS, COMPILED_NETWORKS, LARGE_NETWORKS = 128, 64, 16
 """Networks of a unit, which takes a few seconds: where each structure is compiled first, fewer."""
-DRAWS, LARGE_DRAWS = 8, 4
+DRAWS, LARGE_DRAWS = 32, 8
 """Cases of each structure: enough to be worth compiling it."""
 REGIMES_AT_ONCE = 4
 

@@ -217,7 +217,10 @@ class Guard:
         if overwritten:
             detail = f"{overwritten[0]} of the result before was overwritten by this call: return a copy"
             raise CandidateFailed("ALIASED", overwritten[0], detail)
+        theirs = {id(one) for source in given.values() for one in (source, source.base)}
         for name, array in raw.items():
+            if array.flags.owndata and id(array) not in theirs:
+                continue
             for other, source in given.items():
                 # the output of a layer that does nothing may be its input
                 if not name.startswith("output ") and _share(array, source):
@@ -314,8 +317,6 @@ def _array(value: Any, name: str, batch: Batch, raw: dict[str, Array]) -> Array 
 
 
 def _share(one: Array, other: Array) -> bool:
-    if one.flags.owndata and one is not other and other.base is not one:
-        return False
     # the second question is exact, and costs more
     return np.may_share_memory(one, other) and np.shares_memory(one, other)
 

@@ -13,7 +13,7 @@ import gradconform
 from gradconform.conformance import implementations as known
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.parts import Part
-from gradconform.conformance.plan import ROUND, TIMEOUT, UNLIMITED, Plan, choose_checks, network_strategy
+from gradconform.conformance.plan import TIMEOUT, UNLIMITED, Plan, choose_checks, network_strategy, rounds_of
 from gradconform.templates import with_free_widths
 
 
@@ -36,7 +36,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     @property
     def rounds(self) -> int | None:
         """How many rounds it has; None where it has no end."""
-        return None if self.max_examples is None else -(-self.max_examples // ROUND)
+        return None if self.max_examples is None else rounds_of(self.max_examples)
 
     def implementations(self) -> list[Implementation]:
         """Return who is checked: frameworks are imported, programs started.

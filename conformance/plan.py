@@ -48,10 +48,13 @@ CHUNK = 10
 ROUND = 32
 """Networks of a round. A run is a series of rounds that know nothing of each other, so that they add up to the same
 totals in whatever process each of them is run."""
-BROAD = 4
-"""So many rounds begin a run with many structures; later ones have more values for each structure instead."""
-COMPILED_DRAWS, LATER_DRAWS = 8, 16
-"""Cases of a structure where it is compiled, and in later rounds."""
+BROAD = 8
+"""So many rounds begin a run with many structures."""
+DEEP = 128
+"""Networks of each later round, cases of one structure: what that costs, to draw, to compile and to call NumPy for its
+bounds, is little beside so many gradients."""
+COMPILED_DRAWS = 8
+"""Cases of a structure where it is compiled, in the first rounds."""
 
 Networks = Network | str | Iterable[Network | str] | st.SearchStrategy[Network]
 Progress = Callable[[int, int | None], None]
@@ -151,23 +154,23 @@ class Plan:
     def draws_in(self, round_: int) -> int:
         """Return how many cases each structure of a round has."""
         fixed = self.focus.draws or self.draws
-        return fixed or (LATER_DRAWS if round_ >= BROAD else COMPILED_DRAWS if self.declared.compiled else DRAWS)
+        return fixed or (DEEP if round_ >= BROAD else COMPILED_DRAWS if self.declared.compiled else DRAWS)
 
     def turned(self, example: Example, round_: int, network: int) -> Example:
         """Return an example with what is next in the rotation; `network`: the number of its first one in its round."""
         structures = math.ceil(ROUND / self.draws_in(0)) * min(round_, BROAD)
-        structures += math.ceil(ROUND / self.draws_in(BROAD)) * max(0, round_ - BROAD)
+        structures += math.ceil(DEEP / self.draws_in(BROAD)) * max(0, round_ - BROAD)
         number = structures + network // self.draws_in(round_)
-        return self.rotation.turned(example, number, round_ * ROUND + network)
+        return self.rotation.turned(example, number, networks_before(round_) + network)
 
     @property
     def networks_by_round(self) -> Iterator[tuple[int, int]]:
         """The rounds that are run: the number of each, and how many networks it has."""
         chosen = itertools.count() if self.rounds is None else self.rounds
         for number in chosen:
-            left = self.max_examples - number * ROUND
+            left = self.max_examples - networks_before(number)
             if left > 0:
-                yield number, min(left, ROUND)
+                yield number, min(left, networks_in(number))
             elif self.rounds is None:
                 return
 
@@ -181,6 +184,22 @@ class Plan:
     def dtypes_of(self, implementation: Implementation) -> Sequence[str]:
         """Return the dtypes in which an implementation is checked."""
         return implementation.asked(self.dtypes)
+
+
+def networks_in(round_: int) -> int:
+    """Return how many networks a round has."""
+    return ROUND if round_ < BROAD else DEEP
+
+
+def networks_before(round_: int) -> int:
+    """Return how many networks the rounds before one have together."""
+    return ROUND * min(round_, BROAD) + DEEP * max(0, round_ - BROAD)
+
+
+def rounds_of(networks: int) -> int:
+    """Return how many rounds so many networks are."""
+    broad = min(networks, ROUND * BROAD)
+    return math.ceil(broad / ROUND) + math.ceil((networks - broad) / DEEP)
 
 
 class Enough(Exception):

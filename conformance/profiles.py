@@ -65,6 +65,6 @@ PROFILES = {
         structures=100,
         summary="as many networks as 30 minutes have, of many structures",
         max_time=1800.0,
-        draws=8,
+        draws=32,
     ),
 }

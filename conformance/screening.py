@@ -8,8 +8,9 @@ that NumPy's overhead is paid once a stack and not once an array. It judges by t
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -28,7 +29,7 @@ from gradconform.conformance.stack import Stack, member, stacked
 from gradconform.conformance.summary import Summary, subject_of
 from gradconform.network import Network
 from gradconform.reference.bounded import Bounded
-from gradconform.reference.bounding import Site
+from gradconform.reference.bounding import Shares, Site
 from gradconform.reference.bounds import Expected, allowance
 
 
@@ -73,22 +74,26 @@ def screen(
     chosen = {check.id for check in checks}
     found: list[Screened | None] = [None] * len(actuals)
     left = list(range(len(actuals)))
-    # first with pre-activations near a kink on the side of their exact value, then on that which was shown
-    for shown in (False, True):
+    # few members have a pre-activation at a kink: for all others what is compared with both sides open is final
+    for closed in (False, True):
         members = [first + index for index in left]
-        seen = _seen(implementation, stack, members, stacked([actuals[index] for index in left]), shown)
-        for index, screened in zip(left, _agreeing(*seen, chosen, stack.cases[0].network), strict=True):
-            found[index] = screened
-        left = [index for index, at_kink in zip(left, seen[1], strict=True) if found[index] is None and at_kink]
-        if not left or not actuals[0].outputs:
+        row, at_kink = _seen(implementation, stack, members, stacked([actuals[index] for index in left]), closed)
+        agreeing = _agreeing(row, at_kink, chosen, stack.cases[0].network)
+        for index, kinked, screened in zip(left, at_kink, agreeing, strict=True):
+            found[index] = screened if closed or not kinked else None
+        left = [index for index, kinked in zip(left, at_kink, strict=True) if kinked]
+        if not left:
             break
     return found
 
 
 def _seen(
-    implementation: Implementation, stack: Stack, members: Sequence[int], actual: Gradients[Array], shown: bool
+    implementation: Implementation, stack: Stack, members: Sequence[int], actual: Gradients[Array], closed: bool
 ) -> tuple[_Row, NDArray[np.bool_]]:
-    """Return all that members of a stack gave beside its bounds, and which of them have a pre-activation at a kink."""
+    """Return all that members of a stack gave beside its bounds, and which of them have a pre-activation at a kink.
+
+    `closed`: with one choice at all kinks, in place of both sides.
+    """
     at_kink = np.zeros(len(members), bool)
 
     def evaluate(**options: Any) -> Expected:
@@ -96,17 +101,24 @@ def _seen(
             return member(stack.expected(implementation), members)
         return stack.evaluate(implementation, members, **options)
 
-    def against(run: Gradients[Any], evaluate: Evaluate) -> Resolution:
+    def against(run: Gradients[Array], evaluate: Evaluate) -> Resolution:
         expected = evaluate()
-        if not expected.kinks:
-            return Resolution(expected)
         for site in expected.sites:
             at_kink[site.near.any(axis=(1, 2))] = True
-        sites = expected.sites
-        if shown:
-            inputs = stack.batch["inputs"][members]
-            sites = as_shown(implementation.described(stack.cases[0].network), inputs, actual.outputs, sites)
-        return Resolution(_closed(sites, evaluate, run, implementation.kinks))
+        if not closed or not expected.kinks:
+            return Resolution(expected)
+        # first on the side of the exact value, then, where that does not explain a member, on that which was shown
+        found = _closed(expected.sites, evaluate, run, implementation.kinks)
+        amiss = ~_explained(found, run)[0]
+        if amiss.any() and actual.outputs:
+            described = implementation.described(stack.cases[0].network)
+            shown = as_shown(described, stack.batch["inputs"][members], actual.outputs, expected.sites)
+            sides = [
+                replace(site, side=np.where(amiss[:, None, None], other.side, site.side))
+                for site, other in zip(expected.sites, shown, strict=True)
+            ]
+            found = _closed(sides, evaluate, run, implementation.kinks)
+        return Resolution(found)
 
     network = stack.cases[0].network
     looks = views(stack.cases[0], actual, evaluate, against, together=(len(members),))
@@ -136,23 +148,31 @@ def _closed(sites: Sequence[Site], evaluate: Evaluate, run: Gradients[Array], me
     """
     chosen = dict(measured)
 
-    def closed(conventions: Mapping[str, float]) -> Expected:
-        return evaluate(shares=[shares_of(site, conventions.get(site.layer, 0.0)) for site in sites])
-
-    def explained(conventions: Mapping[str, float]) -> NDArray[np.bool_]:
-        bounds = quantities(closed(conventions).gradients)
-        given = {name: array for name, array in quantities(run).items() if array is not None}
-        within = [ratios(bounds[name], array).reshape(len(array), -1) <= 1 for name, array in given.items()]
-        return np.asarray(np.concatenate(within, axis=1).all(axis=1))
+    def shares(conventions: Mapping[str, float]) -> list[Shares]:
+        return [shares_of(site, conventions.get(site.layer, 0.0)) for site in sites]
 
     for layer in sorted({site.layer for site in sites if at_zero(site)} - measured.keys()):
-        by = {share: explained(chosen | {layer: share}) for share in CONVENTIONS}
-        best = max(CONVENTIONS, key=lambda share: int(by[share].sum()))
-        otherwise = np.stack([by[share] for share in CONVENTIONS if share != best])
-        chosen[layer] = best
-        if np.any(by[best] & ~otherwise.any(axis=0)):
-            measured[layer] = best
-    return closed(chosen)
+        each = [shares(chosen | {layer: share}) for share in CONVENTIONS]
+        explained = _explained(evaluate(shares=[np.stack(site) for site in zip(*each, strict=True)]), run)
+        best = int(np.argmax(explained.sum(axis=1)))
+        chosen[layer] = CONVENTIONS[best]
+        if np.any(explained[best] & ~np.delete(explained, best, axis=0).any(axis=0)):
+            measured[layer] = CONVENTIONS[best]
+    return evaluate(shares=shares(chosen))
+
+
+def _explained(expected: Expected, run: Gradients[Array]) -> NDArray[np.bool_]:
+    """Return by choice, where there is an axis of choices, and by member whether all that was given is within bounds.
+
+    What does not depend on the derivatives at kinks has no such axis.
+    """
+    bounds = quantities(expected.gradients)
+    explained = np.ones((1, 1), bool)
+    for name, array in quantities(run).items():
+        if array is not None:
+            within = ratios(bounds[name], array) <= 1
+            explained = explained & within.reshape(-1, len(array), math.prod(array.shape[1:])).all(axis=2)
+    return explained
 
 
 def _regular(actuals: Sequence[Gradients[Array]], expected: Gradients[Bounded], dtype: np.dtype[Any]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from gradconform.conformance.job import Job
 from gradconform.conformance.merging import merged
 from gradconform.conformance.parts import Part, differing
-from gradconform.conformance.plan import ROUND, GivenNetworks, Plan
+from gradconform.conformance.plan import GivenNetworks, Plan
 from gradconform.conformance.results import Result
 from gradconform.errors import InvalidInput
 
@@ -38,7 +38,7 @@ def part_of(plan: Plan, shard: str, program: Sequence[str]) -> Part:
     if count > rounds:
         several = f"{rounds} rounds" if rounds > 1 else "one round"
         raise InvalidInput(
-            f"--shard {shard}: {plan.max_examples:,} networks are {several} of {ROUND}, and no more shards than that: "
+            f"--shard {shard}: {plan.max_examples:,} networks are {several}, and no more shards than that: "
             f"raise --max-examples"
         )
     plan.rounds = range(number - 1, rounds, count)

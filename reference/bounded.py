@@ -117,7 +117,9 @@ class Bounded:
             own = self.error * y.reach
             error = own if error is None else error + own
         gain = self.gain * y.gain
-        if not max(1.0, peak_of(gain)) * max(self.peak, y.peak) <= self.m.largest:
+        # of max(a, b), NaN stays if it is a: a NaN somewhere must not hide an overflow elsewhere
+        most = max(peak_of(gain), 1.0)
+        if not (most * self.peak <= self.m.largest and most * y.peak <= self.m.largest):
             # a kernel that multiplies the cotangent first may overflow before a smaller factor brings it back
             fits = np.maximum(self.gain * y.size, y.gain * self.size) <= self.m.largest
             error = np.where(fits, 0.0 if error is None else error, np.inf)

@@ -195,6 +195,6 @@ def _check_floats(name: str, array: Array, shape: tuple[int, ...], dtype: np.dty
 
 
 def _check_finite(name: str, array: Array) -> None:
-    if not np.isfinite(array).all():
+    if np.count_nonzero(np.isfinite(array)) < array.size:
         index = np.argwhere(~np.isfinite(array))[0]
         raise InvalidInput(f"{name}[{', '.join(map(str, index))}]: {float(array[tuple(index)])} is not finite")

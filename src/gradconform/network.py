@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import get_args
 
 import msgspec
@@ -46,18 +47,11 @@ class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def widths(self) -> tuple[int, ...]:
         """The number of units that go into each layer and, last, out of the network."""
-        widths = [self.inputs]
-        for layer in self.layers:
-            widths.append(layer.outputs(widths[-1]))
-        return tuple(widths)
+        return _widths(self)
 
     def parameters(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every parameter by its path, such as `0.weight`, in the order of the layers."""
-        return {
-            f"{index}.{name}": shape
-            for index, (layer, width) in enumerate(zip(self.layers, self.widths, strict=False))
-            for name, shape in layer.parameters(width).items()
-        }
+        return dict(_parameters(self))
 
     def __str__(self) -> str:
         from gradconform.notation import to_notation
@@ -84,7 +78,26 @@ class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise InvalidInput(one_line(f"{place}: {message}" if place else message)) from None
 
 
+@lru_cache(maxsize=1024)
+def _widths(network: Network) -> tuple[int, ...]:
+    widths = [network.inputs]
+    for layer in network.layers:
+        widths.append(layer.outputs(widths[-1]))
+    return tuple(widths)
+
+
+@lru_cache(maxsize=1024)
+def _parameters(network: Network) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    return tuple(
+        (f"{index}.{name}", shape)
+        for index, (layer, width) in enumerate(zip(network.layers, _widths(network), strict=False))
+        for name, shape in layer.parameters(width).items()
+    )
+
+
 def one_line(message: str, limit: int = 300) -> str:
     """Return `message` as one line of at most `limit` printable characters."""
+    if len(message) <= limit and message.isprintable():
+        return message
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message[: limit + 1])
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -99,6 +102,31 @@ def test_every_number_of_16_bits_goes_in_and_comes_out_bit_by_bit(torch_adapter,
 
 def test_one_run_gives_all(torch_adapter, draw):
     assert torch_adapter(draw(TEXT)).captured is None
+
+
+def test_a_cotangent_is_what_grad_outputs_is(torch, torch_adapter, draw):
+    case = draw("3 -> Dense(4) -> Tanh -> Dense(2), MeanSquaredError(reduction=none)", dtype=np.float32)
+    weight, inputs, targets = (
+        torch.tensor(array) for array in (case.parameters["0.weight"], case.batch.inputs, case.batch.targets)
+    )
+    weight.requires_grad_()
+    hidden = (inputs @ weight + torch.tensor(case.parameters["0.bias"])).tanh()
+    output = hidden @ torch.tensor(case.parameters["2.weight"]) + torch.tensor(case.parameters["2.bias"])
+    loss = (output - targets) ** 2
+    (expected,) = torch.autograd.grad(loss, weight, grad_outputs=torch.tensor(case.batch.cotangent))
+    np.testing.assert_allclose(torch_adapter(case).parameters["0.weight"], expected.numpy(), rtol=1e-5)
+
+
+def test_nothing_is_imported_for_a_cotangent():
+    code = (
+        "import sys, numpy as np, gradconform as gc\n"
+        "from gradconform.adapters.torch import gradients\n"
+        "network, ones = gc.parse('1 -> Dense(1), MeanSquaredError(reduction=none)'), np.ones((1, 1))\n"
+        "gradients(network, {'0.weight': ones, '0.bias': ones[0]}, gc.Batch(ones, ones, cotangent=ones))\n"
+        "print('sympy' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
 
 
 def test_the_rounding_model_is_its_own(torch_adapter):

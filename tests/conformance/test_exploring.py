@@ -8,7 +8,7 @@ import pytest
 
 from gradconform.conformance.exploring import drawn_in
 from gradconform.conformance.implementations import reference
-from gradconform.conformance.plan import BROAD, LATER_DRAWS, ROUND, Plan, network_strategy
+from gradconform.conformance.plan import BROAD, DEEP, ROUND, Plan, network_strategy, rounds_of
 from gradconform.conformance.record import Record
 
 
@@ -25,8 +25,8 @@ def test_a_round_has_as_many_networks_as_it_is_to_have_and_no_structure_twice(nu
     assert len({one.example.structure for one in drawn}) == len(drawn)
 
 
-def test_later_rounds_have_fewer_structures_with_more_cases():
-    assert [len(one.draws) for one in drawn_in(plan(), BROAD, ROUND)] == [LATER_DRAWS] * (ROUND // LATER_DRAWS)
+def test_later_rounds_have_many_cases_of_one_structure():
+    assert [len(one.draws) for one in drawn_in(plan(), BROAD, DEEP)] == [DEEP]
 
 
 def test_the_simplest_network_begins_a_run_and_does_not_come_again():
@@ -46,6 +46,15 @@ def test_a_single_structure_is_drawn_as_often_as_it_takes():
 def test_the_rounds_of_a_run_add_up_to_its_networks():
     assert [count for _, count in plan(max_examples=70).networks_by_round] == [ROUND, ROUND, 70 - 2 * ROUND]
     assert list(plan(max_examples=70, rounds=[2, 9]).networks_by_round) == [(2, 70 - 2 * ROUND)]
+
+
+@pytest.mark.parametrize(
+    "networks", [1, ROUND, ROUND + 1, BROAD * ROUND, BROAD * ROUND + 1, BROAD * ROUND + 2 * DEEP + 3]
+)
+def test_all_of_a_run_is_in_its_rounds(networks):
+    rounds = list(plan(max_examples=networks).networks_by_round)
+    assert sum(count for _, count in rounds) == networks
+    assert len(rounds) == rounds_of(networks)
 
 
 def test_what_is_compiled_is_told_what_comes_next_before_it_is_called():

@@ -14,7 +14,8 @@ from gradconform.conformance.cli import main
 from gradconform.conformance.engine import run
 from gradconform.conformance.faults import FAULTS
 from gradconform.conformance.fuzz_screen import Picture, Screen
-from gradconform.conformance.plan import Plan, network_strategy
+from gradconform.conformance.fuzz_targeting import NETWORKS
+from gradconform.conformance.plan import BROAD, Plan, network_strategy
 from gradconform.conformance.results import Result
 
 NETWORK = "* -> Dense(*) -> Tanh -> Dense(*), MeanSquaredError"
@@ -49,27 +50,27 @@ def units(name):
 
 def test_a_campaign_is_logged_and_gone_on_with(fuzz):
     words = ["reference", "--network", NETWORK, "--only", "parameters", "--seed", 3, "--workers", 1]
-    code, out, told = fuzz(*words, "--max-examples", 64, "--json", "one.json")
+    code, out, told = fuzz(*words, "--max-examples", 2 * NETWORKS, "--json", "one.json")
     assert code == 0
-    assert "PASSED  reference agrees within rounding: 64 networks" in out
+    assert f"PASSED  reference agrees within rounding: {2 * NETWORKS} networks" in out
     assert out.splitlines()[-1].endswith(" comparisons a second")
     assert told == "gradconform: seed 3, logged in .gradconform/fuzz/3\n"
     with Path(".gradconform/fuzz/3/rounds.jsonl").open("a") as log:
         log.write('{"unit": {')
-    code, out, told = fuzz("--resume", "--max-examples", 128, "--workers", 1, "--json", "two.json")
+    code, out, told = fuzz("--resume", "--max-examples", 4 * NETWORKS - 3, "--workers", 1, "--json", "two.json")
     assert code == 0
     assert "the last line of the log was cut off, and is left out" in told
     assert "2 rounds are in .gradconform/fuzz/3: going on after them" in told
     first, both = (Result.from_json(Path(name).read_bytes()) for name in ("one.json", "two.json"))
-    assert (first.networks, both.networks) == (64, 128)
+    assert (first.networks, both.networks) == (2 * NETWORKS, 4 * NETWORKS - 3)
     assert both.implementations[0].comparisons > first.implementations[0].comparisons
-    assert units("3") == [4, 5, 6, 7]
-    assert both.part.rounds == [4, 5, 6, 7]
+    assert units("3") == [BROAD, BROAD + 1, BROAD + 2, BROAD + 3]
+    assert both.part.rounds == [BROAD, BROAD + 1, BROAD + 2, BROAD + 3]
 
 
 def test_a_fault_is_found_once_kept_and_known_from_then_on(fuzz, tmp_path):
     words = ["mine.py:gradients", "--network", NETWORK, "--only", "parameters", "--seed", 1, "--workers", 1]
-    code, out, told = fuzz(*words, "--max-examples", 96, "--json", "one.json")
+    code, out, told = fuzz(*words, "--max-examples", 3 * NETWORKS, "--json", "one.json")
     assert code == 1
     assert out.count("FAILED  mine.py:gradients   0.bias is wrong") == 1
     assert "likely bias-mean" in out

@@ -16,7 +16,7 @@ from gradconform.conformance.engine import run
 from gradconform.conformance.examples import Draw, Example
 from gradconform.conformance.implementations import Implementation, reference, resolve
 from gradconform.conformance.judge import Judgement, judge_together
-from gradconform.conformance.plan import Plan
+from gradconform.conformance.plan import BROAD, Plan, networks_before
 from gradconform.conformance.screening import Screened
 from gradconform.conformance.sharpness import measure
 from gradconform.conformance.situation import situations_of
@@ -45,10 +45,10 @@ def totals(result):
     return [msgspec.to_builtins(tally) for tally in result.implementations]
 
 
-@pytest.mark.parametrize("round_", [0, 5])
+@pytest.mark.parametrize("round_", [0, BROAD])
 def test_a_run_counts_what_it_would_count_of_each_case_by_itself(monkeypatch, round_):
     def counted():
-        return run(Plan([reference()], max_examples=1000, seed=3, rounds=[round_]))
+        return run(Plan([reference()], max_examples=networks_before(BROAD + 1), seed=3, rounds=[round_]))
 
     together = counted()
     alone(monkeypatch)
@@ -58,11 +58,18 @@ def test_a_run_counts_what_it_would_count_of_each_case_by_itself(monkeypatch, ro
     assert together.regimes == by_itself.regimes
 
 
-@pytest.mark.torch
-@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
-def test_a_run_of_a_framework_counts_the_same(monkeypatch, dtype):
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        *(pytest.param("torch", dtype, marks=pytest.mark.torch) for dtype in ("float64", "float32", "bfloat16")),
+        # one look of a case is explained by the sides that were shown, the other by those of the exact values
+        pytest.param("jax", "bfloat16", marks=pytest.mark.jax),
+    ],
+)
+def test_a_run_of_a_framework_counts_the_same(monkeypatch, name, dtype):
     def counted():
-        return run(Plan([resolve("torch")], max_examples=1000, seed=3, rounds=[4], dtypes=[dtype]))
+        networks = networks_before(BROAD + 1)
+        return run(Plan([resolve(name)], max_examples=networks, seed=3, rounds=[BROAD], dtypes=[dtype]))
 
     together = counted()
     alone(monkeypatch)

@@ -163,7 +163,7 @@ def test_what_is_no_shard_is_refused(command, two, tmp_path):
         ),
         (
             ["--shard", "1/5", "--seed", "1", "--max-examples", "100"],
-            "--shard 1/5: 100 networks are 4 rounds of 32, and no more shards than that: raise --max-examples",
+            "--shard 1/5: 100 networks are 4 rounds, and no more shards than that: raise --max-examples",
         ),
     ],
 )

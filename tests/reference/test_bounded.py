@@ -372,6 +372,18 @@ def test_a_kernel_that_multiplies_the_cotangent_first_may_overflow():
     assert np.isinf(delta.error).tolist() == [False, True]
 
 
+@pytest.mark.parametrize("unknown", [0, 1])
+def test_what_is_unknown_elsewhere_hides_no_overflow(unknown):
+    m = precision(np.dtype(np.float16), "xla")
+    delta = Bounded(np.array([np.nan, 25552.0]), np.zeros(2), m)
+    for gain, fits in ((2.0, True), (40.0, False)):
+        gains = np.array([np.nan if unknown else gain, gain])
+        slope = Bounded(np.array([1.0, 1.0]), np.zeros(2), m, gain=gains)
+        for product in (slope * delta, delta * slope):
+            assert np.isfinite(product.error[1]) == fits
+            assert not np.isfinite(product.error[0])
+
+
 def test_an_affine_layer_whose_partial_sums_may_overflow_is_unknown_there_alone():
     m = precision(np.dtype(np.float16), "torch")
     x = Bounded.lift(np.float16([[60000, 60000], [1, 1]]), np.float64, m)
