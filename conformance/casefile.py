@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+import re
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ VERSION = 1
 LARGEST = 64 << 20
 """Bytes that a case file may have."""
 WIDTH = 100
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Conditions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -157,7 +159,8 @@ def encode(file: CaseFile) -> bytes:
         **({"before": [_arrays(case) for case in file.before]} if file.before else {}),
     }
     # what is no text, such as the name of a file in another encoding, is spelled out
-    return f"{_text(entries, '')}\n".encode("utf-8", "backslashreplace")
+    content = SURROGATE.sub(lambda found: f"\\\\u{ord(found[0]):04x}", _text(entries, ""))
+    return f"{content}\n".encode()
 
 
 def _arrays(case: Case) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +16,7 @@ import click
 
 from gradconform.conformance.profiles import PROFILES
 from gradconform.conformance.program_words import PROGRAM, WithProgram
+from gradconform.conformance.report_options import Reports, report_options
 from gradconform.conformance.supervisor import tell
 from gradconform.conformance.target_words import (
     NETWORK_HELP,
@@ -24,13 +26,14 @@ from gradconform.conformance.target_words import (
     implementations_of,
     limit_options,
     network_of,
-    require_folder,
 )
 from gradconform.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from gradconform.conformance.parts import Part
     from gradconform.conformance.plan import Plan
     from gradconform.conformance.results import Result
+    from gradconform.conformance.run_record import RunRecord
     from gradconform.conformance.training import Training
 
 STEPS = 50
@@ -97,7 +100,14 @@ ROWS = 256
     help="Only the K-th of M parts of the run, for other machines to run the rest: with the same --seed, and --json "
     "for gradconform report merge.",
 )
-@click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the machine-readable result here.")
+@report_options
+@click.option(
+    "--record",
+    "record_file",
+    type=click.Path(dir_okay=False),
+    help="Write the record of the run here as it goes: gradconform report render makes every report of it, also where "
+    "the run is killed. Default: .gradconform/last-run.jsonl; with --no-cases none.",
+)
 @click.pass_context
 def check(
     ctx: click.Context,
@@ -124,7 +134,8 @@ def check(
     pins: str,
     coverage: bool,
     shard: str | None,
-    json_file: str | None,
+    record_file: str | None,
+    reports: Reports,
 ) -> None:
     """Check TARGETs against the reference: every gradient, by how much rounding can explain.
 
@@ -137,12 +148,12 @@ def check(
     from gradconform.conformance import plan as plans
     from gradconform.conformance.message import result_text
     from gradconform.conformance.shards import part_of, require_shardable
-    from gradconform.conformance.terminal import say, write
+    from gradconform.conformance.terminal import say
     from gradconform.conformance.training import read_training
     from gradconform.notation import parse
     from gradconform.templates import with_free_widths
 
-    require_folder(json_file)
+    reports.require_folders(record_file)
     if not 0 < learning_rate < math.inf:
         raise InvalidInput(f"--learning-rate must be a number above 0, got {learning_rate:g}")
     chosen = PROFILES[profile]
@@ -179,11 +190,13 @@ def check(
     )
     kept = Kept(None if no_cases else cases, pins, ctx.meta.get(PROGRAM, ()))
     part = None if shard is None else part_of(plan, shard, kept.program)
-    result = _run(plan, training, kept if part is None or part.rounds[0] == 0 else kept._replace(pins=None))
-    result.part = part
+    with _recorded(plan, part, record_file, last=not no_cases) as record:
+        result = _run(plan, training, kept if part is None or part.rounds[0] == 0 else kept._replace(pins=None))
+        result.part = part
+        if record is not None:
+            record.end(result)
     say(result_text(result, coverage=coverage))
-    if json_file is not None:
-        write(json_file, result.to_json())
+    reports.write(result)
     sys.exit(result.exit_code)
 
 
@@ -205,6 +218,26 @@ class Kept(NamedTuple):
     cases: str | None
     pins: str | None
     program: Sequence[str]
+
+
+def _recorded(
+    plan: Plan, part: Part | None, place: str | None, *, last: bool
+) -> AbstractContextManager[RunRecord | None]:
+    """Have a plan write its record into a file, or where that of the last run is kept, if one is wanted."""
+    from gradconform.conformance.run_record import RunRecord, header_of
+
+    header = header_of(plan, None if part is None else part.shard)
+    try:
+        record = RunRecord(place, header, part) if place else RunRecord.of_the_last_run(header, part) if last else None
+    except InvalidInput as error:
+        if place is not None:
+            raise
+        click.echo(f"gradconform: no record of this run is kept: {error}", err=True)
+        record = None
+    if record is None:
+        return nullcontext()
+    plan.log = record.log
+    return record
 
 
 def _run(plan: Plan, training: Training | None, kept: Kept) -> Result:

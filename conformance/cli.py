@@ -30,6 +30,7 @@ from gradconform.conformance.scaffold_cli import init
 from gradconform.conformance.show_cli import show
 from gradconform.conformance.supervisor import supervised
 from gradconform.conformance.target_words import NETWORK_HELP, implementations_of, network_of
+from gradconform.conformance.untrusted import shown
 from gradconform.errors import GradconformError, NotInstalled
 
 EXIT_INTERRUPTED, EXIT_USAGE, EXIT_NOTHING = 2, 4, 5
@@ -48,6 +49,7 @@ def cli() -> None:
     gradconform replay 5412b217                  a case that failed, judged again
     gradconform show 5412b217 --as numpy         the same as a script without gradconform
     gradconform fuzz                             as long as you like, where it is most worth looking
+    gradconform report render                    the reports of the last run, also if it was killed
     gradconform trace                            the textbook's quantities, side by side
     gradconform faults                           the alarm proved on planted faults
     gradconform doctor                           what is installed, and what is missing
@@ -139,5 +141,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    click.echo(f"gradconform: {' '.join(message.split())}", err=True)
+    click.echo(f"gradconform: {shown(' '.join(message.split()))}", err=True)
     sys.exit(code)

@@ -291,7 +291,7 @@ def _votes(failure: Failure, witnesses: Sequence[Implementation]) -> tuple[list[
 def _identity(failure: Failure) -> str:
     case = failure.case
     text = [failure.implementation.name, failure.root.check, failure.root.path, str(case.network)]
-    digest = hashlib.sha256("\n".join(text).encode("utf-8", "backslashreplace"))
+    digest = hashlib.sha256("\n".join(text).encode(errors="backslashreplace"))
     for array in [*case.parameters.values(), case.batch.inputs, case.batch.targets]:
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:8]

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from gradconform.conformance.program_words import PROGRAM, WithProgram
+from gradconform.conformance.report_options import Reports, report_options
 from gradconform.conformance.target_words import (
     NETWORK_HELP,
     case_options,
     check_options,
     limit_options,
     network_of,
-    require_folder,
     tell_missing,
 )
 from gradconform.errors import InvalidInput
@@ -59,7 +59,7 @@ MAX_TIME = 600.0
 @case_options
 @click.option("--name", metavar="NAME", help="The campaign's folder in .gradconform/fuzz. Default: its seed.")
 @click.option("--resume", is_flag=True, help="Go on with the last campaign, or with that of --name.")
-@click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the machine-readable result here.")
+@report_options
 @click.pass_context
 def fuzz(
     ctx: click.Context,
@@ -81,7 +81,7 @@ def fuzz(
     no_cases: bool,
     name: str | None,
     resume: bool,
-    json_file: str | None,
+    reports: Reports,
 ) -> None:
     """Check TARGETs for as long as you like, on all cores or a cluster, where it is most worth looking.
 
@@ -96,10 +96,10 @@ def fuzz(
     from gradconform.conformance.fuzz_screen import Screen
     from gradconform.conformance.job import Job
     from gradconform.conformance.plan import choose_checks, choose_dtypes
-    from gradconform.conformance.terminal import say, write
+    from gradconform.conformance.terminal import say
     from gradconform.templates import with_free_widths
 
-    require_folder(json_file)
+    reports.require_folders()
     if name is not None and (Path(name).name != name or name in {"", ".", ".."}):
         raise InvalidInput(f"--name {name}: expected the name of a folder")
     if workers is not None and dask is not None:
@@ -147,8 +147,7 @@ def fuzz(
             crew.close()
     say(str(result))
     say(f"{fuzzing.rate:,.0f} comparisons a second")
-    if json_file is not None:
-        write(json_file, result.to_json())
+    reports.write(result)
     sys.exit(result.exit_code)
 
 

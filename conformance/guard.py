@@ -278,7 +278,8 @@ def _place(error: BaseException) -> str:
         if trace.tb_frame.f_code.co_filename == own:
             place = trace
         trace = trace.tb_next
-    return f" ({os.path.basename(own)}:{place.tb_lineno} in {place.tb_frame.f_code.co_name})"  # noqa: PTH119
+    file, function = os.path.basename(own), place.tb_frame.f_code.co_name  # noqa: PTH119
+    return f" ({one_line(file, 100)}:{place.tb_lineno} in {one_line(function, 100)})"
 
 
 def _arrays(found: object, what: str, name: str, batch: Batch, raw: dict[str, Array]) -> dict[Any, Array]:

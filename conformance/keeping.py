@@ -28,13 +28,14 @@ def run_kept(
     if keeper is not None:
         plan.keep = keeper.keep
     replayed = [] if pins is None else _pinned(plan, Path(pins))
+    if replayed:
+        log = plan.log
+        plan.log = lambda so_far, at_once: log(lambda: _added(so_far(), replayed), at_once)
     result = run(plan)
     if keeper is not None:
         keeper.complete(result.findings)
         result.notes += [keeper.note] if keeper.note else []
-    if replayed:
-        _add(result, replayed)
-    return result
+    return _added(result, replayed) if replayed else result
 
 
 def _pinned(plan: Plan, folder: Path) -> list[Replayed]:
@@ -54,8 +55,8 @@ def _pinned(plan: Plan, folder: Path) -> list[Replayed]:
     return replayed
 
 
-def _add(result: Result, replayed: Sequence[Replayed]) -> None:
-    """Add pinned cases to a result: a failing one is a finding, unless the run found the same."""
+def _added(result: Result, replayed: Sequence[Replayed]) -> Result:
+    """Return a result with pinned cases: a failing one is a finding, unless the run found the same."""
     findings = [entry.finding for entry in replayed if entry.finding is not None]
     found = {(finding.implementation, finding.key) for finding in result.findings}
     result.findings[:0] = [finding for finding in findings if (finding.implementation, finding.key) not in found]
@@ -63,3 +64,4 @@ def _add(result: Result, replayed: Sequence[Replayed]) -> None:
     result.pinned = Pinned(cases=len(replayed), failing=len(findings), unsupported=unsupported)
     if findings:
         result.verdict = "failed"
+    return result

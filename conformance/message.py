@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from gradconform.conformance.compare import LOOKS, Kind, Look
 from gradconform.conformance.coverage import AXES, PAIRS, PLURALS, Cell, Covered
@@ -14,6 +16,7 @@ from gradconform.conformance.implementations import REFERENCE
 from gradconform.conformance.judge import UNSTEADY
 from gradconform.conformance.results import Finding, Number, Pinned, Result, Tally, Verdict
 from gradconform.conformance.sharpness import QUANTILES, Sharpness
+from gradconform.conformance.untrusted import named, shown, unordered
 
 WIDEST = 100
 FEW = 5
@@ -22,10 +25,27 @@ LABEL = 23
 """Columns of the labels at the left of a finding."""
 AGAIN = "again"
 """The label of the command that shows a finding once more."""
+SENTENCE = 600
+"""Characters of what a finding says in its first line."""
+
+
+_in_a_file: ContextVar[bool] = ContextVar("_in_a_file", default=False)
+
+
+@contextmanager
+def for_a_file() -> Iterator[None]:
+    """Have the texts of the block be as wide as they get: they are read elsewhere than on this terminal."""
+    token = _in_a_file.set(True)
+    try:
+        yield
+    finally:
+        _in_a_file.reset(token)
 
 
 def columns() -> int:
-    """Return the width of the output: the terminal's, or COLUMNS, at most 100."""
+    """Return the width of the output: the terminal's, or COLUMNS, at most 100; in a file 100."""
+    if _in_a_file.get():
+        return WIDEST
     return max(40, min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns))
 
 
@@ -36,17 +56,23 @@ VOTED = {"WRONG", "NONFINITE"}
 def finding_text(finding: Finding) -> str:
     """Return the message of a finding: the first line alone tells who, where, how much and, if it is known, why."""
     # whole on any terminal: it is all that a summary shows
-    first, *rest = filled(f"FAILED  {finding.implementation}   {what_failed(finding)}", width=WIDEST)
+    first, *rest = filled(f"FAILED  {headline(finding)}", width=WIDEST)
     lines = [first, *filled(" ".join(map(str.strip, rest)), "  ")]
     for label, text in finding_rows(finding):
         # a command is not wrapped: it is copied as one line
-        lines.extend(labelled(label, text) if label != AGAIN else [f"  {label:<{LABEL - 2}}{text}"])
+        lines.extend(labelled(label, text) if label != AGAIN else [f"  {label:<{LABEL - 2}}{shown(text)}"])
     return "\n".join(lines)
 
 
+def headline(finding: Finding) -> str:
+    """Return who is wrong, where, by how much and, if it is known, why: all that a list of findings shows."""
+    return f"{named(finding.implementation)}   {what_failed(finding)}"
+
+
 def what_failed(finding: Finding) -> str:
-    """Return what is wrong and, if it is known, why, as the first line of a message says it."""
-    return f"{finding.sentence}; likely {finding.symptom}" if finding.symptom else finding.sentence
+    """Return the same without who it is."""
+    why = f"; likely {finding.symptom}" if finding.symptom else ""
+    return f"{shown(finding.sentence, SENTENCE)}{why}"
 
 
 def finding_rows(finding: Finding) -> Iterator[tuple[str, str]]:
@@ -148,7 +174,8 @@ OUTCOME_NAMES = {"passed": "pass", "failed": "fail", "kink": "kink", "range": "r
 
 def tally_text(tally: Tally) -> str:
     """Return what was compared of one implementation in one dtype, how it ended and how sharp the look was."""
-    title = f"{tally.name} {tally.version}" if tally.version else tally.name
+    name = named(tally.name)
+    title = f"{name} {named(tally.version)}" if tally.version else name
     counts = f"{tally.cases:,} networks, {tally.comparisons:,} comparisons of {tally.elements:,} elements"
     text = [*filled(f"{title}  {tally.dtype}"), *filled(counts, "  ")]
     for look, outcomes in sorted(tally.outcomes.items()):
@@ -267,7 +294,7 @@ def verdict_text(result: Result) -> str:
 
 def verdict_words(result: Result) -> tuple[str, str]:
     """Return the word of the verdict, and the sentence behind it."""
-    names = list(dict.fromkeys(tally.name for tally in result.implementations))
+    names = list(dict.fromkeys(named(tally.name) for tally in result.implementations))
     verb = "agrees" if len(names) == 1 else "agree"
     words: dict[Verdict, tuple[str, str]] = {
         "passed": (
@@ -294,14 +321,15 @@ def labelled(label: str, text: str) -> list[str]:
 
 
 def _wrapped(text: str, first: str, rest: str, width: int | None = None) -> list[str]:
-    return textwrap.wrap(
-        text,
+    lines = textwrap.wrap(
+        shown(text),
         width or columns(),
         initial_indent=first,
         subsequent_indent=rest,
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return [unordered(line) for line in lines]
 
 
 def smallest_text(finding: Finding) -> str:

@@ -23,7 +23,7 @@ from gradconform.conformance.expected import Expectations
 from gradconform.conformance.focus import EVERYTHING_DRAWN, Focus
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.regimes import REGIMES
-from gradconform.conformance.results import Finding
+from gradconform.conformance.results import Finding, Result
 from gradconform.conformance.rotation import Rotation, rotation_of
 from gradconform.conformance.strategies import DRAWS, declared_examples, templates
 from gradconform.dtypes import DTYPES
@@ -95,6 +95,7 @@ class Plan:
     `diagnose`: whether bugs are given their names, for which implementations are asked for more cases.
 
     `judged` is called with what came of every case of an implementation in a dtype, and where its numbers came from.
+    `log` is called after every network with what gives the result so far, and with True where something was found.
     `known`: the keys of bugs, by implementation, that were told before: they are counted, and neither made small nor
     named again.
 
@@ -131,6 +132,7 @@ class Plan:
     found: Callable[[Finding], None] = lambda finding: None
     keep: Callable[[Failure], None] = lambda failure: None
     judged: Callable[[str, str, Case, str, Summary], None] = lambda name, dtype, case, numbers, summary: None
+    log: Callable[[Callable[[], Result], bool], None] = lambda so_far, at_once: None
     known: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     def examples(self, round_: int = 0) -> st.SearchStrategy[Example]:

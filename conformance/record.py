@@ -101,6 +101,7 @@ class Record:
         interrupted = False
         findings: dict[str, Finding] = {}
         try:
+            self.plan.log(self.so_far, True)
             with kept(self.changed.add, FOR_A_RUN):
                 with contextlib.suppress(Enough):
                     if self.tallies:
@@ -224,6 +225,11 @@ class Record:
         self._cover({dtype: situation for _, dtype, situation, _ in seen}, given.numbers, compared)
         self.networks += 1
         self.plan.progress(self.networks, self.plan.total)
+        self.plan.log(self.so_far, False)
+
+    def so_far(self) -> Result:
+        """Return the result of what was done until now, as where the user ends the run."""
+        return self._result([self._finding(bug) for bug in self._told()], interrupted=True)
 
     @property
     def _late(self) -> bool:
@@ -266,6 +272,7 @@ class Record:
         if not new or bug not in self.bugs.told() or self._known(bug):
             return
         self.plan.keep(failure)
+        self.plan.log(self.so_far, True)
         first = len(self.bugs.of(failure.implementation)) == 1
         when = "first failing case, being made smaller" if first else "another failure, to be made smaller in the end"
         self.plan.notify(f"{when}: {failure.headline}")
@@ -285,6 +292,7 @@ class Record:
             self.plan.keep(bug.failure)
         bug.settled = True
         self.plan.found(self._finding(bug))
+        self.plan.log(self.so_far, True)
 
     def _settle_all(self) -> None:
         """Make all bugs small that are told; what one of them explains is part of it."""

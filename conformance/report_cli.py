@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
-from gradconform.conformance.target_words import require_folder
+from gradconform.conformance.report_options import Reports, report_options
 from gradconform.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from gradconform.conformance.results import Result
 
 
 @click.group()
 def report() -> None:
-    """Make one result of several."""
+    """Make reports of runs that were made, and one result of several."""
 
 
 @report.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the machine-readable result here.")
-def merge(files: tuple[str, ...], json_file: str | None) -> None:
+@report_options
+def merge(files: tuple[str, ...], reports: Reports) -> None:
     """Put the results of all shards of a run together, and print them as the run would have.
 
     \b
@@ -31,16 +35,42 @@ def merge(files: tuple[str, ...], json_file: str | None) -> None:
     """
     from gradconform.conformance.report_reading import result_in
     from gradconform.conformance.shards import whole_of
-    from gradconform.conformance.terminal import say, write
 
-    require_folder(json_file)
+    reports.require_folders()
     shards = {}
     for place in files:
         if place in shards:
             raise InvalidInput(f"{place} is named twice")
         shards[place] = result_in(place)
-    result = whole_of(shards)
-    say(str(result))
-    if json_file is not None:
-        write(json_file, result.to_json())
+    _tell(whole_of(shards), reports)
+
+
+@report.command()
+@click.argument("file", required=False, metavar="[FILE]")
+@click.option("--coverage", is_flag=True, help="Show the whole table of what was met together.")
+@report_options
+def render(file: str | None, coverage: bool, reports: Reports) -> None:
+    """Make the reports of a run from its record, or from a file of --json, and print what it printed.
+
+    \b
+    gradconform report render                            the last run in this folder
+    gradconform report render run.jsonl                  one that was made with --record run.jsonl
+    gradconform report render run.jsonl --junit tests.xml --markdown summary.md
+
+    A run that was ended from outside, by the system or the CI, leaves a record of what it had done until then. Exit
+    codes: those of check; 2 where the run has no end and no finding; 4 for a file that is neither.
+    """
+    from gradconform.conformance.report_reading import last_result, result_in
+
+    reports.require_folders()
+    _tell(last_result() if file is None else result_in(file), reports, coverage=coverage)
+
+
+def _tell(result: Result, reports: Reports, *, coverage: bool = False) -> None:
+    """Print a result, write its reports, and leave with its exit code."""
+    from gradconform.conformance.message import result_text
+    from gradconform.conformance.terminal import say
+
+    say(result_text(result, coverage=coverage))
+    reports.write(result)
     sys.exit(result.exit_code)

@@ -8,7 +8,7 @@ import re
 from markupsafe import Markup
 
 from gradconform.conformance.results import Number, Tally
-from gradconform.network import one_line
+from gradconform.conformance.untrusted import named
 
 NAME = 80
 """Characters of a name that are shown."""
@@ -16,7 +16,7 @@ NAME = 80
 
 def name(text: str) -> str:
     """Return a name, shortened."""
-    return one_line(text, NAME)
+    return named(text, NAME)
 
 
 def title(tally: Tally) -> str:

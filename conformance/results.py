@@ -16,6 +16,7 @@ from gradconform.conformance.parts import Part
 from gradconform.conformance.sharpness import Sharpness
 from gradconform.conformance.summary import Summary
 from gradconform.conformance.sums import added
+from gradconform.conformance.untrusted import shown
 from gradconform.errors import InvalidInput
 from gradconform.network import Network, one_line
 
@@ -267,7 +268,12 @@ class Result(msgspec.Struct, kw_only=True):
 
     def to_json(self, indent: int = 1) -> bytes:
         """Return the result as JSON, which `from_json` reads back; an `indent` of -1 gives one line."""
-        return msgspec.json.format(msgspec.json.encode(_spelled_out(msgspec.to_builtins(self))), indent=indent)
+        return msgspec.json.format(msgspec.json.encode(self.to_builtins()), indent=indent)
+
+    def to_builtins(self) -> dict[str, Any]:
+        """Return what stands in the JSON: numbers as it can hold them, texts as one printable line that has an end."""
+        built: dict[str, Any] = _spelled_out(msgspec.to_builtins(self))
+        return built
 
     @classmethod
     def from_json(cls, content: bytes) -> Result:
@@ -295,17 +301,16 @@ def _read_out(value: Any) -> Any:
     for tally in value["implementations"]:
         tally["worst_ratio"] = float(tally["worst_ratio"])
         for subject in tally.get("margins", {}).get("subjects", {}).values():
-            subject["worst"] = float(subject["worst"])
+            subject["worst"] = float(subject.get("worst", 0))
     return value
 
 
 def _spelled_out(value: Any) -> Any:
     """Return nested lists and dictionaries with every number and every text such that JSON can hold it."""
     if isinstance(value, dict):
-        return {_spelled_out(key): _spelled_out(entry) for key, entry in value.items()}
-    if isinstance(value, str):
-        # the name of a file need not be text
-        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+        return {shown(key) if isinstance(key, str) else key: _spelled_out(entry) for key, entry in value.items()}
     if isinstance(value, list):
         return [_spelled_out(entry) for entry in value]
+    if isinstance(value, str):
+        return shown(value)
     return spelled(value) if isinstance(value, float) else value

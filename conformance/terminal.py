@@ -15,6 +15,7 @@ from rich.text import Text
 
 from gradconform.conformance.message import finding_text, smallest_text
 from gradconform.conformance.results import Finding
+from gradconform.conformance.untrusted import shown
 from gradconform.errors import InvalidInput
 
 COLOURS = {
@@ -50,6 +51,7 @@ def write(place: str, content: bytes) -> None:
 
 def tell(line: str, moving: Console | None) -> None:
     """Write one line to stderr, which stays: above what moves on that console, if anything does."""
+    line = shown(line)
     if moving is not None:
         moving.print(line, markup=False, soft_wrap=True)
     else:

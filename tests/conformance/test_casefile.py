@@ -148,7 +148,7 @@ def test_versions_are_of_what_is_loaded():
 
 def test_names_and_numbers_that_json_has_not(tmp_path):
     case = random_case("float64", np.random.default_rng(1))
-    assert encode(file_of(case, implementation="my\udcff.py:f")).count(b'"my\\udcff.py:f"') == 1
+    assert written_and_read(tmp_path, file_of(case, implementation="my\udcff.py:f")).implementation == r"my\udcff.py:f"
     finding = finding_from(file_of(case, found=Found(check="c", kind="k", path="p", key="k", sentence="s")))
     finding.factor = float("inf")
     assert found_of(finding).factor is None

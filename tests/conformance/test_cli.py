@@ -272,9 +272,12 @@ def test_ctrl_c_tells_what_was_found_so_far(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_nothing_is_left_in_the_folder(tmp_path):
-    assert run("check", "reference", "--max-examples", 2, folder=tmp_path).returncode == 0
+def test_nothing_but_a_record_is_left_in_the_folder(tmp_path):
+    assert run("check", "reference", "--max-examples", 2, "--no-cases", folder=tmp_path).returncode == 0
     assert list(tmp_path.iterdir()) == []
+    assert run("check", "reference", "--max-examples", 2, folder=tmp_path).returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == [".gradconform"]
+    assert {path.name for path in (tmp_path / ".gradconform").iterdir()} == {".gitignore", "last-run.jsonl"}
 
 
 def test_trace_shows_the_textbooks_quantities(without):

@@ -242,7 +242,7 @@ def test_notes_and_pins_are_told(passed):
 
 def test_what_comes_from_user_code_is_text(failed):
     text = told(changed(failed, notes=[LONG]))
-    assert text.count("</script></style></title></svg><script>alert(1)</script>") > 2
+    assert text.count("</script></style></title></svg><script>alert(1)</script>") > 1
     assert "\\x1b[31mred\\x00\\r\\n::error::x \\ud800 \\u202e {{ 7 * 7 }} {% raw %}" in text
     assert "A" * LONGEST not in text
 
