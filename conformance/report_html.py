@@ -42,7 +42,7 @@ from gradconform.conformance.report_tables import (
 from gradconform.conformance.report_words import breakable, humps, name, number, short, title
 from gradconform.conformance.results import Finding, Result
 from gradconform.conformance.sharpness import QUANTILES
-from gradconform.network import one_line
+from gradconform.conformance.untrusted import shown
 
 LONGEST = 1000
 """Characters of a text that are shown."""
@@ -69,7 +69,7 @@ class Told(NamedTuple):
 
 def html_report(result: Result) -> str:
     """Return the report of a result as HTML, of a few megabytes at the most, whatever the result holds."""
-    shown = result.implementations[:MOST_TALLIES]
+    tallies = result.implementations[:MOST_TALLIES]
     word, sentence = verdict_words(result)
     found = result.findings
     return render(
@@ -83,21 +83,20 @@ def html_report(result: Result) -> str:
         reasons=result.notes[:FEW] if result.verdict not in {"passed", "failed"} else [],
         told=list(told(found[:MOST_FINDINGS])),
         more=[
-            (f.implementation, one_line(what_failed(f), LINE))
-            for f in found[MOST_FINDINGS : MOST_FINDINGS + MOST_LINES]
+            (f.implementation, shown(what_failed(f), LINE)) for f in found[MOST_FINDINGS : MOST_FINDINGS + MOST_LINES]
         ],
         uncounted=max(0, len(found) - MOST_FINDINGS - MOST_LINES),
-        tallies=shown,
-        hidden=len(result.implementations) - len(shown),
+        tallies=tallies,
+        hidden=len(result.implementations) - len(tallies),
         matrix=list(matrix(result)),
-        spreads=[(tally, histogram(tally, f"spread-{place}")) for place, tally in enumerate(shown, 1)],
-        heat=[(tally, heat_map(tally)) for tally in shown],
-        relations=relations(shown),
+        spreads=[(tally, histogram(tally, f"spread-{place}")) for place, tally in enumerate(tallies, 1)],
+        heat=[(tally, heat_map(tally)) for tally in tallies],
+        relations=relations(tallies),
         met=list(met(result.coverage[:MOST_TALLIES])),
         met_pairs=met_pairs(result.coverage[:MOST_TALLIES]),
         alarms=alarms(result.canaries) if result.canaries is not None else None,
         facts={name(what): name(version) for what, version in list(result.versions.items())[:MOST_VERSIONS]},
-        versions={name(tally.name): tally.version for tally in shown if tally.version},
+        versions={name(tally.name): tally.version for tally in tallies if tally.version},
         notes=result.notes[:MOST_NOTES],
         unnoted=max(0, len(result.notes) - MOST_NOTES),
     )
@@ -117,7 +116,7 @@ def told(findings: Sequence[Finding]) -> Iterator[Told]:
         for label, text in finding_rows(finding):
             rows.setdefault(label, []).append(text)
         yield Told(
-            finding, place, one_line(what_failed(finding), LINE), rows, finding_picture(finding, f"network-{place}")
+            finding, place, shown(what_failed(finding), LINE), rows, finding_picture(finding, f"network-{place}")
         )
 
 
@@ -126,9 +125,9 @@ def shortened(finding: Finding) -> Finding:
     texts: dict[str, Any] = {}
     for field, value in msgspec.structs.asdict(finding).items():
         if isinstance(value, str):
-            texts[field] = one_line(value, LONGEST)
+            texts[field] = shown(value, LONGEST)
         elif isinstance(value, list) and value and isinstance(value[0], str):
-            texts[field] = [one_line(entry, LINE) for entry in value[:LONGEST]]
+            texts[field] = [shown(entry, LINE) for entry in value[:LONGEST]]
     return msgspec.structs.replace(finding, **texts)
 
 
@@ -181,4 +180,4 @@ def environment() -> Environment:
 
 def _plain(value: object) -> object:
     """Return what a template shows as one line of printable characters, or as it is where it is markup of ours."""
-    return value if isinstance(value, Markup) else one_line(str(value), LONGEST)
+    return value if isinstance(value, Markup) else shown(str(value), LONGEST)

@@ -151,4 +151,4 @@ def _fail(suite: _Suite, check: str, findings: Sequence[Finding]) -> None:
     first, *others = findings
     more = f" (and {len(others)} more)" if others else ""
     text = "\n\n".join(map(finding_text, findings))
-    suite.add(named(check), "failure", first.kind, f"{headline(first)}{more}", text)
+    suite.add(named(check), "failure", named(first.kind), f"{headline(first)}{more}", text)

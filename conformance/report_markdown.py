@@ -103,7 +103,7 @@ def code(name: str, limit: int = NAME) -> str:
 
 def prose(text: str, limit: int = LONGEST) -> str:
     """Return a sentence with names in it: nothing of it is read as markup, a mention or the number of an issue."""
-    entities = "".join(map(_entity, shown(text, limit)))
+    entities = "".join(map(_entity, shown(text.strip(), limit)))
     return entities.replace(AT, AT + JOINER).replace(HASH, HASH + JOINER)
 
 

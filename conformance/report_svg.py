@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from markupsafe import Markup, escape
 
-from gradconform.network import one_line
+from gradconform.conformance.untrusted import shown
 
 LONGEST = 200
 """Characters of a text in a picture that are shown."""
@@ -60,4 +60,4 @@ def picture(
 
 def _plain(value: object) -> str:
     """Return a value as one line; coordinates with no more digits than can be seen."""
-    return f"{value:.4g}" if isinstance(value, float) else one_line(str(value), LONGEST)
+    return f"{value:.4g}" if isinstance(value, float) else shown(str(value), LONGEST)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from gradconform.conformance.compare import Look, Outcomes
+from gradconform.conformance.compare import Kind, Look, Outcomes
 from gradconform.conformance.coverage import Covered
 from gradconform.conformance.margins import Margins
 from gradconform.conformance.notices import Noticed
@@ -279,9 +279,13 @@ class Result(msgspec.Struct, kw_only=True):
     def from_json(cls, content: bytes) -> Result:
         """Return the result that `to_json` wrote; raises `InvalidInput`, one line, for what is none."""
         try:
-            return msgspec.convert(_read_out(msgspec.json.decode(content)), cls, str_keys=True)
+            result = msgspec.convert(_read_out(msgspec.json.decode(content)), cls, str_keys=True)
+            for finding in result.findings:
+                if finding.kind not in Kind.__members__:
+                    raise ValueError(f"kind {finding.kind!r} is unknown")
         except (msgspec.DecodeError, LookupError, ValueError, TypeError, RecursionError) as error:
             raise InvalidInput(f"not a result of gradconform: {one_line(str(error))}") from None
+        return result
 
     def __str__(self) -> str:
         from gradconform.conformance.message import result_text

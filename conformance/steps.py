@@ -11,7 +11,8 @@ from gradconform.conformance.agreement import AGREEMENTS
 from gradconform.conformance.compare import Comparison, Look
 from gradconform.conformance.looks import View
 from gradconform.conformance.results import Number, Step, spelled
-from gradconform.network import Network, one_line
+from gradconform.conformance.untrusted import shown
+from gradconform.network import Network
 
 MOST = 64
 """More steps than these, from the first output on, are not kept."""
@@ -35,7 +36,7 @@ def steps_of(views: Sequence[View], comparisons: Sequence[Comparison], look: Loo
                 if bound is None or (known is not None and known.actual is not None):
                     continue
                 expected = _largest(bound.value) if known is None else known.expected
-                found[check, path] = Step(one_line(path, 100), check, expected, _largest(given.get(path)))
+                found[check, path] = Step(shown(path, 100), check, expected, _largest(given.get(path)))
     for key, step in found.items():
         if step.actual is not None and key in compared:
             comparison = compared[key]

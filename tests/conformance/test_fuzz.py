@@ -50,7 +50,8 @@ def units(name):
 
 def test_a_campaign_is_logged_and_gone_on_with(fuzz):
     words = ["reference", "--network", NETWORK, "--only", "parameters", "--seed", 3, "--workers", 1]
-    code, out, told = fuzz(*words, "--max-examples", 2 * NETWORKS, "--json", "one.json")
+    code, out, told = fuzz(*words, "--max-examples", 2 * NETWORKS, "--json", "one.json", "--junit", "one.xml")
+    assert '<testsuite name="reference' in Path("one.xml").read_text("utf-8")
     assert code == 0
     assert f"PASSED  reference agrees within rounding: {2 * NETWORKS} networks" in out
     assert out.splitlines()[-1].endswith(" comparisons a second")

@@ -47,6 +47,7 @@ def checked(implementation, *, max_examples=6, **more):
         witnesses=False,
         shrink_seconds=0,
         notify=lines.append,
+        log=more.pop("log", lambda so_far, at_once: None),
     )
     return run_kept(plan, run, **more), lines
 
@@ -81,6 +82,19 @@ def test_what_fails_is_a_finding_and_is_told_first(pins):
     assert calls[0].inputs.tobytes() == file.case.batch.inputs.tobytes()
     assert lines == [f"pinned case {file.id} fails: mine   {finding.sentence}"]
     assert "pinned  1 case replayed first, 1 fails\n" in str(result)
+
+
+def test_what_was_done_so_far_has_the_pins_from_the_beginning(pins):
+    told = []
+    checked(
+        bias_mean(),
+        pins=pins,
+        checks=choose_checks(["delta-rows"], []),
+        log=lambda so_far, at_once: told.append(so_far()),
+    )
+    assert told[0].networks == 0
+    for result in told:
+        assert (result.verdict, len(result.findings), result.pinned.failing) == ("failed", 1, 1)
 
 
 def test_a_bug_that_the_run_finds_too_is_one_finding(pins):

@@ -101,6 +101,13 @@ def test_what_is_no_result_is_an_error_of_one_line(content):
     assert "\n" not in str(error.value)
 
 
+def test_a_finding_of_an_unknown_kind_is_refused_by_name():
+    plan = Plan([FAULTS["bias-mean"].implementation()], 2, seed=1, witnesses=False, dtypes=("float64",), diagnose=False)
+    content = run(plan).to_json().replace(b'"kind": "WRONG"', b'"kind": "ODD"')
+    with pytest.raises(InvalidInput, match="not a result of gradconform: kind 'ODD' is unknown"):
+        Result.from_json(content)
+
+
 def test_nothing_is_nothing_to_merge():
     with pytest.raises(InvalidInput, match="nothing to merge"):
         merged([])

@@ -127,7 +127,7 @@ def test_a_case_is_pinned_and_replayed_first_by_every_check(command, case):
     code, out, err = command(*words)
     assert (code, "pinned  1 case replayed first, 1 fails" in out) == (1, True)
     assert f"gradconform: pinned case {case} fails: my_mlp.py:gradients   0.bias is wrong" in err
-    assert not Path(".gradconform").exists()
+    assert not Path(".gradconform/cases").exists()
     assert command("replay", "gradconform-cases")[0] == 1
     assert command(*words, "--pins", "none")[0] == 5
 
