@@ -21,11 +21,11 @@ MOST = 64
 def steps_of(views: Sequence[View], comparisons: Sequence[Comparison], look: Look, network: Network) -> list[Step]:
     """Return the steps of a case: outputs, cost, deltas from the last to the first, gradients.
 
-    `look`: the one that is told where both compared the same.
+    Where both looks compared the same, one that found it wrong is told; else, or where both did, `look` is.
     """
     found: dict[tuple[str, str], Step] = {}
     compared: dict[tuple[str, str], Comparison] = {}
-    for entry in sorted(comparisons, key=lambda entry: entry.look != look):
+    for entry in sorted(comparisons, key=lambda entry: (entry.passed, entry.look != look)):
         compared.setdefault((entry.check, entry.path), entry)
     # what the run itself, from the inputs on, gave last is what it is held against first
     for view in sorted(views, key=lambda view: view.look != "global"):

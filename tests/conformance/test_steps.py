@@ -94,14 +94,19 @@ def test_a_deep_network_keeps_so_many():
     assert all(step.passed for step in steps)
 
 
-def test_the_look_of_the_finding_is_told_where_both_compared():
+def test_of_two_looks_one_that_found_it_wrong_is_told():
     def compute(network, parameters, batch):
         found = gradients(network, parameters, batch)
         deltas = {index: np.array(delta) for index, delta in found.deltas.items()}
         deltas[0] = deltas[0] * 2
-        return Gradients(found.parameters, deltas=deltas, outputs=found.outputs)
+        wrong = {"0.weight": batch.inputs.T @ deltas[0], "0.bias": deltas[0].sum(axis=0)}
+        return Gradients({**found.parameters, **wrong}, deltas=deltas, outputs=found.outputs)
 
     finding = finding_of(compute)
     steps = {step.path: step for step in finding.steps}
-    assert (finding.look, finding.path, steps["delta 0"].look) == ("local", "delta 0", "local")
-    assert not steps["delta 0"].passed
+    assert (finding.look, finding.path) == ("local", "delta 0")
+    assert (steps["delta 0"].look, steps["delta 0"].passed) == ("local", False)
+    # its step is right on the wrong delta, and its value is not
+    assert (steps["0.weight"].look, steps["0.weight"].passed) == ("global", False)
+    assert (steps["2.weight"].look, steps["2.weight"].passed) == ("local", True)
+    assert {step.path for step in finding.steps if not step.passed} == {finding.path, *finding.wrong}
