@@ -38,7 +38,7 @@ pytestmark = pytest.mark.skipif(
 def look():
     """Return what looks at pages: its exit code, and what it complains of."""
     browser = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
+    if browser is None or shutil.which(browser) is None:
         pytest.fail("no Chromium: install chromium, or let CHROMIUM name a browser like it", pytrace=False)
     npm, node = shutil.which("npm"), shutil.which("node")
     if npm is None or node is None:
