@@ -46,6 +46,10 @@ class Canary:
         """Return the checks that are to find it."""
         return [check for check in checks if check.id in self.by]
 
+    def asks(self, checks: Sequence[Check]) -> list[str]:
+        """Return what is to find it, of these checks and the call itself."""
+        return [CALL] if CALL in self.by else [check.id for check in self.among(checks)]
+
     def _call_fails(self) -> bool:
         """Return whether calls with one case and then with another fail."""
         implementation = FAULTS[self.fault].implementation()
@@ -91,10 +95,13 @@ def proved(result: Result, checks: Sequence[Check]) -> Result:
     """
     if not result.comparisons or result.verdict == "interrupted":
         return result
-    flown = [canary for canary in CANARIES if CALL in canary.by or canary.among(checks)]
+    flown = [canary for canary in CANARIES if canary.asks(checks)]
     missed = [(canary, check) for canary in flown for check in canary.missed(checks)]
+    asked = [(canary, check) for canary in flown for check in canary.asks(checks)]
     result.canaries = Canaries(
-        [canary.fault for canary in flown], [f"{canary.fault}: {check}" for canary, check in missed]
+        [canary.fault for canary in flown],
+        [f"{canary.fault}: {check}" for canary, check in missed],
+        [f"{canary.fault}: {check}" for canary, check in asked if (canary, check) not in missed],
     )
     if missed:
         result.verdict = "broken"

@@ -25,8 +25,15 @@ SEED, MAX_EXAMPLES = 1, 100
 )
 @click.option("--markdown", is_flag=True, help="Write the matrix as a table of Markdown.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the machine-readable matrix here.")
+@click.option("--html", "html_file", type=click.Path(dir_okay=False), help="Write the matrix as a page here.")
 def faults(
-    names: tuple[str, ...], list_them: bool, seed: int, max_examples: int, markdown: bool, json_file: str | None
+    names: tuple[str, ...],
+    list_them: bool,
+    seed: int,
+    max_examples: int,
+    markdown: bool,
+    json_file: str | None,
+    html_file: str | None,
 ) -> None:
     """Run planted faults, each until it is found and named: which check finds which mistake, and how soon?
 
@@ -43,6 +50,7 @@ def faults(
         say("\n".join(f"{fault.id:<{width}}  {fault.sentence}" for fault in chosen))
         return
     require_folder(json_file)
+    require_folder(html_file)
     from gradconform.conformance.killing import kill_all
     from gradconform.conformance.killing_report import killing_markdown, killing_text
     from gradconform.conformance.terminal import Progress, write
@@ -52,4 +60,8 @@ def faults(
     say(killing_markdown(killing) if markdown else killing_text(killing))
     if json_file is not None:
         write(json_file, killing.to_json())
+    if html_file is not None:
+        from gradconform.conformance.report_faults import killing_html
+
+        write(html_file, killing_html(killing).encode())
     sys.exit(killing.exit_code)

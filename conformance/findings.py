@@ -20,6 +20,7 @@ from gradconform.conformance.judge import UNSTEADY, Judgement, judge, key_of, ke
 from gradconform.conformance.plan import Chunk
 from gradconform.conformance.results import Finding, spelled
 from gradconform.conformance.situation import Situation
+from gradconform.conformance.steps import steps_of
 from gradconform.network import Network
 
 Evidence = tuple[Factor | None, int, int]
@@ -151,6 +152,7 @@ def finding_of(
         command=command,
         replay=failure.replay,
         file=failure.file,
+        steps=steps_of(failure.judgement.views, failure.judgement.comparisons, root.look, case.network),
         case=_arrays(case),
     )
     if root.worst is not None:

@@ -109,6 +109,7 @@ def _add(whole: Tally, tally: Tally) -> None:
     whole.learn(tally.kinks)
     whole.meet(tally.worst_ratio, tally.worst_at, tally.worst_network)
     whole.outcomes = added(whole.outcomes, tally.outcomes)
+    whole.margins += tally.margins
     for look, sharpness in tally.sharpness.items():
         known = whole.sharpness.get(look, Sharpness())
         whole.sharpness[look] = Sharpness(added(known.caught, sharpness.caught), known.missed + sharpness.missed)
@@ -139,7 +140,8 @@ def _canaries(several: Sequence[Canaries]) -> Canaries | None:
     planted = several[0].planted
     others = dict.fromkeys(fault for canaries in several for fault in canaries.planted if fault not in planted)
     missed = dict.fromkeys(fault for canaries in several for fault in canaries.missed)
-    return Canaries([*planted, *others], list(missed))
+    found = dict.fromkeys(fault for canaries in several for fault in canaries.found if fault not in missed)
+    return Canaries([*planted, *others], list(missed), list(found))
 
 
 def _pinned(several: Sequence[Pinned]) -> Pinned | None:

@@ -14,7 +14,7 @@ from gradconform.conformance.diagnosis import AND, OR
 from gradconform.conformance.findings import ANYWHERE
 from gradconform.conformance.implementations import REFERENCE
 from gradconform.conformance.judge import UNSTEADY
-from gradconform.conformance.results import Finding, Number, Pinned, Result, Tally
+from gradconform.conformance.results import Finding, Number, Pinned, Result, Tally, Verdict
 from gradconform.conformance.sharpness import QUANTILES, Sharpness
 from gradconform.conformance.untrusted import named, shown, unordered
 
@@ -23,6 +23,8 @@ FEW = 5
 """More names than this are counted and not told."""
 LABEL = 23
 """Columns of the labels at the left of a finding."""
+AGAIN = "again"
+"""The label of the command that shows a finding once more."""
 SENTENCE = 600
 """Characters of what a finding says in its first line."""
 
@@ -56,19 +58,28 @@ def finding_text(finding: Finding) -> str:
     # whole on any terminal: it is all that a summary shows
     first, *rest = filled(f"FAILED  {headline(finding)}", width=WIDEST)
     lines = [first, *filled(" ".join(map(str.strip, rest)), "  ")]
-    # what to do comes first
-    for label, text in (*_cause(finding), *_numbers(finding), *_surroundings(finding)):
-        lines.extend(labelled(label, text))
-    if again := finding.replay or finding.command:
-        # not wrapped: a command is copied as one line
-        lines.append(f"  {'again':<{LABEL - 2}}{shown(again)}")
+    for label, text in finding_rows(finding):
+        # a command is not wrapped: it is copied as one line
+        lines.extend(labelled(label, text) if label != AGAIN else [f"  {label:<{LABEL - 2}}{shown(text)}"])
     return "\n".join(lines)
 
 
 def headline(finding: Finding) -> str:
     """Return who is wrong, where, by how much and, if it is known, why: all that a list of findings shows."""
+    return f"{named(finding.implementation)}   {what_failed(finding)}"
+
+
+def what_failed(finding: Finding) -> str:
+    """Return the same without who it is."""
     why = f"; likely {finding.symptom}" if finding.symptom else ""
-    return f"{named(finding.implementation)}   {shown(finding.sentence, SENTENCE)}{why}"
+    return f"{shown(finding.sentence, SENTENCE)}{why}"
+
+
+def finding_rows(finding: Finding) -> Iterator[tuple[str, str]]:
+    """Yield what else the message of a finding says, as labels and texts: what to do comes first."""
+    yield from (*_cause(finding), *_numbers(finding), *_surroundings(finding))
+    if again := finding.replay or finding.command:
+        yield AGAIN, again
 
 
 def _cause(finding: Finding) -> Iterator[tuple[str, str]]:
@@ -136,7 +147,7 @@ def result_text(result: Result, *, coverage: bool = False) -> str:
     parts = [finding_text(finding) for finding in result.findings]
     parts += [tally_text(tally) for tally in result.implementations]
     if result.pinned is not None:
-        parts += filled(f"pinned  {_pinned(result.pinned)}")
+        parts += filled(f"pinned  {pinned_text(result.pinned)}")
     if result.manifest is not None and not result.manifest.fewer:
         parts += filled(f"manifest  {result.manifest.file}: no less was compared than is pinned")
     if covered := coverage_text(result.coverage):
@@ -148,7 +159,7 @@ def result_text(result: Result, *, coverage: bool = False) -> str:
     return "\n".join(parts)
 
 
-def _pinned(pinned: Pinned) -> str:
+def pinned_text(pinned: Pinned) -> str:
     """Return how many pinned cases were replayed, and how many of them fail."""
     said = f"{pinned.cases:,} case{'s' if pinned.cases != 1 else ''} replayed first"
     if pinned.failing:
@@ -178,16 +189,20 @@ def tally_text(tally: Tally) -> str:
         text += labelled("worst error/bound", f"{tally.worst_ratio:.2g} at {tally.worst_at} of {tally.worst_network}")
     if tally.sharpness:
         text += labelled("sharpness", _certificate(tally.sharpness))
+    if more := tally_details(tally):
+        text += filled("; ".join(more), "  ")
+    return "\n".join(text)
+
+
+def tally_details(tally: Tally) -> list[str]:
+    """Return what else is told of an implementation in one dtype."""
     details = [
         (tally.lost, "element{s} not finite where the exact value is, for an overflow on the way"),
         (tally.at_kinks, "network{s} at a kink"),
         (tally.unsupported, "network{s} not supported: not compared"),
     ]
     more = [f"{count:,} {what.format(s='' if count == 1 else 's')}" for count, what in details if count]
-    more += [f"{layer}' at 0 is {_derivative(share)}" for layer, share in sorted(tally.kinks.items())]
-    if more:
-        text += filled("; ".join(more), "  ")
-    return "\n".join(text)
+    return more + [f"{layer}' at 0 is {_derivative(share)}" for layer, share in sorted(tally.kinks.items())]
 
 
 def _certificate(sharpness: Mapping[Look, Sharpness]) -> str:
@@ -272,20 +287,29 @@ def _row(row: Mapping[str, int], what: str) -> str:
 
 def verdict_text(result: Result) -> str:
     """Return the last line: the verdict, how much it rests on, and the seed."""
-    names = list(dict.fromkeys(named(tally.name) for tally in result.implementations))
     amount = (
         f"{result.networks:,} networks, {result.comparisons:,} comparisons, seed {result.seed}, {result.seconds:.1f} s"
     )
+    word, sentence = verdict_words(result)
+    return "\n".join(filled(f"{word}  {sentence}: {amount}"))
+
+
+def verdict_words(result: Result) -> tuple[str, str]:
+    """Return the word of the verdict, and the sentence behind it."""
+    names = list(dict.fromkeys(named(tally.name) for tally in result.implementations))
     verb = "agrees" if len(names) == 1 else "agree"
-    sentence = {
-        "passed": f"PASSED  {_and(names)} {verb} {'within rounding' if REFERENCE in names else 'with the reference'}",
-        "failed": f"FAILED  {len(result.findings)} finding{'s' if len(result.findings) != 1 else ''}",
-        "interrupted": "INTERRUPTED  what was compared so far agrees",
-        "nothing compared": "NOTHING COMPARED  no implementation gave anything to compare",
-        "not covered": f"NOT COVERED  what was compared agrees, but {_uncovered(result)}",
-        "broken": "BROKEN  the checks miss planted faults, so that nothing they say can be trusted",
-    }[result.verdict]
-    return "\n".join(filled(f"{sentence}: {amount}"))
+    words: dict[Verdict, tuple[str, str]] = {
+        "passed": (
+            "PASSED",
+            f"{_and(names)} {verb} {'within rounding' if REFERENCE in names else 'with the reference'}",
+        ),
+        "failed": ("FAILED", f"{len(result.findings)} finding{'s' if len(result.findings) != 1 else ''}"),
+        "interrupted": ("INTERRUPTED", "what was compared so far agrees"),
+        "nothing compared": ("NOTHING COMPARED", "no implementation gave anything to compare"),
+        "not covered": ("NOT COVERED", f"what was compared agrees, but {_uncovered(result)}"),
+        "broken": ("BROKEN", "the checks miss planted faults, so that nothing they say can be trusted"),
+    }
+    return words[result.verdict]
 
 
 def _uncovered(result: Result) -> str:

@@ -38,6 +38,7 @@ FORMATS = {
     "markdown": Format(
         "report_markdown", "markdown_report", "Write Markdown here, as for the summary of a GitHub job."
     ),
+    "html": Format("report_html", "html_report", "Write a page here that needs nothing else: tables and pictures."),
 }
 """By the name of the option. A new format is one more row."""
 

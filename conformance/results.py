@@ -10,6 +10,7 @@ import msgspec
 
 from gradconform.conformance.compare import Kind, Look, Outcomes
 from gradconform.conformance.coverage import Covered
+from gradconform.conformance.margins import Margins
 from gradconform.conformance.notices import Noticed
 from gradconform.conformance.parts import Part
 from gradconform.conformance.sharpness import Sharpness
@@ -56,6 +57,8 @@ class Tally(msgspec.Struct):
     worst_at: str = ""
     worst_network: str = ""
     checks: dict[str, int] = msgspec.field(default_factory=dict)
+    margins: Margins = msgspec.field(default_factory=Margins)
+    """How error / bound is spread, over all arrays and by what they are."""
 
     def count(self, summary: Summary, network: Network, kinks: int) -> None:
         """Add the comparisons of one case."""
@@ -65,6 +68,7 @@ class Tally(msgspec.Struct):
         self.lost += summary.lost
         self.checks = added(self.checks, summary.checks)
         self.outcomes = added(self.outcomes, summary.outcomes)
+        self.margins.count(summary, network)
         ratio, at = summary.worst
         if not kinks and ratio and ratio >= self.worst_ratio:
             self.meet(ratio, at, str(network))
@@ -116,6 +120,20 @@ class Met(msgspec.Struct):
 
     cases: int = 0
     comparisons: dict[Look, int] = msgspec.field(default_factory=dict)
+
+
+class Step(msgspec.Struct, omit_defaults=True):
+    """One array of a failing case, and how it compares. `expected`, `actual`: the largest magnitude in it."""
+
+    path: str
+    check: str
+    expected: Number | None
+    actual: Number | None = None
+    """None: it was not returned."""
+    ratio: Number | None = None
+    """The largest error / bound in it, in that look; None: it was not compared."""
+    passed: bool = True
+    look: Look = "global"
 
 
 class Finding(msgspec.Struct, kw_only=True):
@@ -178,6 +196,8 @@ class Finding(msgspec.Struct, kw_only=True):
     replay: str = ""
     """What judges this case alone again, where it is kept in `file`."""
     file: str = ""
+    steps: list[Step] = []
+    """What was computed on the way through the case, from the first output to the last gradient."""
     case: dict[str, Any] = {}
 
 
@@ -186,7 +206,9 @@ class Canaries(msgspec.Struct):
 
     planted: list[str]
     missed: list[str] = []
-    """Those that were not found, each with the check that did not find it."""
+    """Those that were not found, each with the check that did not find it, as in `nan: parameters`."""
+    found: list[str] = []
+    """Those that were found, each with the check that found it."""
 
 
 class Pinned(msgspec.Struct, kw_only=True):
@@ -268,7 +290,7 @@ class Result(msgspec.Struct, kw_only=True):
     def from_json(cls, content: bytes) -> Result:
         """Return the result that `to_json` wrote; raises `InvalidInput`, one line, for what is none."""
         try:
-            result = msgspec.convert(_read_out(msgspec.json.decode(content)), cls)
+            result = msgspec.convert(_read_out(msgspec.json.decode(content)), cls, str_keys=True)
             for finding in result.findings:
                 if finding.kind not in Kind.__members__:
                     raise ValueError(f"kind {finding.kind!r} is unknown")
@@ -293,6 +315,8 @@ def _read_out(value: Any) -> Any:
     """Return the same with the ratios as the numbers that they were."""
     for tally in value["implementations"]:
         tally["worst_ratio"] = float(tally["worst_ratio"])
+        for subject in tally.get("margins", {}).get("subjects", {}).values():
+            subject["worst"] = float(subject.get("worst", 0))
     return value
 
 

@@ -38,6 +38,15 @@ def test_every_canary_is_caught_by_each_of_its_checks():
     assert {(canary.fault, *canary.missed(ALL)) for canary in CANARIES} == {(canary.fault,) for canary in CANARIES}
 
 
+def test_what_found_which_canary_is_told():
+    canaries = proved(small(), choose_checks(["parameters", "deltas"], [])).canaries
+    assert canaries.missed == []
+    assert canaries.found == [
+        *("bias-mean: parameters", "weight-not-transposed: deltas"),
+        *("aliased-result: call", "nan: parameters", "one-element: parameters"),
+    ]
+
+
 def test_every_check_has_a_canary():
     assert {check for canary in CANARIES for check in canary.by} == {*CHECKS, CALL}
 

@@ -166,8 +166,8 @@ def command(capsys, *arguments):
 
 
 def test_the_command_runs_the_faults_that_are_named(capsys, tmp_path):
-    place = tmp_path / "matrix.json"
-    code, out, _err = command(capsys, "bias-mean", "aliased-result", "--json", str(place))
+    place, page = tmp_path / "matrix.json", tmp_path / "matrix.html"
+    code, out, _err = command(capsys, "bias-mean", "aliased-result", "--json", str(place), "--html", str(page))
     assert code == 0
     assert [line.split()[0] for line in out.splitlines() if " WRONG" in line or " ALIASED" in line] == [
         "bias-mean",
@@ -182,6 +182,7 @@ def test_the_command_runs_the_faults_that_are_named(capsys, tmp_path):
         ("aliased-result", ["call"]),
     ]
     assert told["kills"][0]["finding"]["path"] == "0.bias"
+    assert page.read_text("utf-8").startswith("<!DOCTYPE html>")
 
 
 def test_a_fault_that_survives_ends_in_exit_code_1(capsys):
@@ -202,9 +203,10 @@ def test_an_unknown_fault_is_told(capsys):
     assert (code, out, err) == (4, "", "gradconform: fault 'bias-men' is unknown; did you mean bias-mean?\n")
 
 
-def test_a_folder_that_is_missing_is_told_before_anything_is_run(capsys, tmp_path):
-    code, _, err = command(capsys, "bias-mean", "--json", str(tmp_path / "none" / "x.json"))
-    assert (code, err.endswith("x.json: no such folder\n")) == (4, True)
+@pytest.mark.parametrize("option", ["--json", "--html"])
+def test_a_folder_that_is_missing_is_told_before_anything_is_run(capsys, tmp_path, option):
+    code, _, err = command(capsys, "bias-mean", option, str(tmp_path / "none" / "x"))
+    assert (code, err.endswith("x: no such folder\n")) == (4, True)
 
 
 def test_the_command_has_the_defaults_of_the_work():

@@ -154,8 +154,9 @@ def test_a_verdict_follows_from_what_is_there(parts):
     one, two, _ = parts
     assert merged([one, two]).verdict == "passed"
     assert merged([one, changed(two, interrupted=True)]).verdict == "interrupted"
-    broken = merged([changed(one, canaries=Canaries(["nan"])), changed(two, canaries=Canaries(["nan"], ["nan: loss"]))])
-    assert (broken.verdict, broken.canaries.planted, broken.canaries.missed) == ("broken", ["nan"], ["nan: loss"])
+    rang = Canaries(["nan"], [], ["nan: loss", "nan: parameters"])
+    broken = merged([changed(one, canaries=rang), changed(two, canaries=Canaries(["nan"], ["nan: loss"]))])
+    assert (broken.verdict, broken.canaries) == ("broken", Canaries(["nan"], ["nan: loss"], ["nan: parameters"]))
     nothing = changed(one, implementations=[], part=None)
     assert merged([nothing]).verdict == "nothing compared"
 

@@ -205,7 +205,7 @@ def test_what_cannot_be_rendered_is_an_error_of_one_line(command, words, said):
     assert err.startswith(f"gradconform: {said}")
 
 
-@pytest.mark.parametrize("option", ["--record", "--junit", "--markdown"])
+@pytest.mark.parametrize("option", ["--record", "--junit", "--markdown", "--html"])
 def test_a_file_without_a_folder_is_told_before_the_run(command, option):
     code, out, err = command("check", "reference", option, "no/where")
     assert (code, out, err) == (4, "", "gradconform: no/where: no such folder\n")

@@ -66,7 +66,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hostile")
     (folder / PLACE).write_text(CANDIDATES, "utf-8")
     options = ["--network", "2 -> Dense(2), MeanSquaredError", "--max-examples", "3", "--seed", "1"]
-    files = ["--json", "r.json", "--junit", "r.xml", "--markdown", "r.md", "--record", "r.jsonl"]
+    files = ["--json", "r.json", "--junit", "r.xml", "--markdown", "r.md", "--html", "r.html", "--record", "r.jsonl"]
     done = subprocess.run(
         [*PROGRAM, "check", *[f"{PLACE}:{name}" for name in NAMES], *options, *files],
         cwd=folder,
@@ -76,7 +76,7 @@ def run(tmp_path_factory):
         check=False,
     )
     again = subprocess.run(
-        [*PROGRAM, "report", "render", "r.jsonl", "--json", "s.json", "--junit", "s.xml", "--markdown", "s.md"],
+        [*PROGRAM, "report", "render", "r.jsonl", *[word.replace("r.", "s.") for word in files[:-2]]],
         cwd=folder,
         env={**os.environ, "COLUMNS": "100"},
         capture_output=True,
@@ -110,11 +110,11 @@ def test_the_terminal_gets_lines_that_are_printable_short_and_no_orders(run, str
 def test_what_is_rendered_later_is_the_same(run):
     assert (run.again.returncode, run.again.stderr) == (1, b"")
     assert run.again.stdout == run.done.stdout
-    for kind in ("json", "xml", "md"):
+    for kind in ("json", "xml", "md", "html"):
         assert run.files[f"s.{kind}"] == run.files[f"r.{kind}"]
 
 
-@pytest.mark.parametrize("file", ["r.json", "r.jsonl", "r.xml", "r.md"])
+@pytest.mark.parametrize("file", ["r.json", "r.jsonl", "r.xml", "r.md", "r.html"])
 def test_every_file_is_short_text_without_control_characters(run, file):
     text = run.files[file].decode()
     assert "onerror" in text
