@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gradconform.conformance.compare import LOOKS, Kind, Look
@@ -14,19 +12,12 @@ from gradconform.conformance.implementations import REFERENCE
 from gradconform.conformance.judge import UNSTEADY
 from gradconform.conformance.results import Finding, Number, Pinned, Result, Tally
 from gradconform.conformance.sharpness import QUANTILES, Sharpness
+from gradconform.conformance.wrapping import LABEL, WIDEST, columns, filled, labelled
 
-WIDEST = 100
+__all__ = ["LABEL", "WIDEST", "columns", "filled", "labelled"]
+
 FEW = 5
 """More names than this are counted and not told."""
-LABEL = 23
-"""Columns of the labels at the left of a finding."""
-
-
-def columns() -> int:
-    """Return the width of the output: the terminal's, or COLUMNS, at most 100."""
-    return max(40, min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns))
-
-
 VOTED = {"WRONG", "NONFINITE"}
 """Kinds on which others have something to say."""
 
@@ -258,27 +249,6 @@ def verdict_text(result: Result) -> str:
         "broken": "BROKEN  the checks miss planted faults, so that nothing they say can be trusted",
     }[result.verdict]
     return "\n".join(filled(f"{sentence}: {amount}"))
-
-
-def filled(text: str, indent: str = "", width: int | None = None) -> list[str]:
-    """Return the lines of a text; all but the first are indented further."""
-    return _wrapped(text, indent, f"{indent}  ", width)
-
-
-def labelled(label: str, text: str) -> list[str]:
-    """Return the lines of a text with a label in a column before it."""
-    return _wrapped(text, f"  {label:<{LABEL - 2}}", " " * LABEL)
-
-
-def _wrapped(text: str, first: str, rest: str, width: int | None = None) -> list[str]:
-    return textwrap.wrap(
-        text,
-        width or columns(),
-        initial_indent=first,
-        subsequent_indent=rest,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
 
 
 def smallest_text(finding: Finding) -> str:
