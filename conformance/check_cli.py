@@ -159,6 +159,7 @@ def check(
     """
     started = time.monotonic()
     from gradconform.conformance import plan as plans
+    from gradconform.conformance.explanations import tell_next
     from gradconform.conformance.message import result_text
     from gradconform.conformance.shards import part_of, require_shardable
     from gradconform.conformance.terminal import say, write
@@ -206,6 +207,7 @@ def check(
     result = _run(plan, training, kept if part is None or part.rounds[0] == 0 else kept._replace(pins=None))
     result.part = part
     say(result_text(result, coverage=coverage))
+    tell_next(result.verdict)
     if json_file is not None:
         write(json_file, result.to_json())
     sys.exit(result.exit_code)

@@ -9,6 +9,7 @@ import numpy as np
 
 from gradconform.conformance import compilation_cache
 from gradconform.conformance.implementations import adapter_names, is_installed
+from gradconform.conformance.wrapping import filled
 from gradconform.reference.bounds import LONG
 
 NEEDED = ("gradconform", "numpy", "hypothesis", "pytest", "msgspec", "click", "rich")
@@ -36,7 +37,7 @@ def diagnosis() -> str:
         lines.append(f"`gradconform check` compares without {' and '.join(missing)}.")
     else:
         lines.append("Everything is here: try `gradconform check`.")
-    return "\n".join(lines)
+    return "\n".join(part for line in lines for part in filled(line))
 
 
 def _version(name: str) -> str:

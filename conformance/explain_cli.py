@@ -64,12 +64,12 @@ def _explain_finding(identifier: str) -> None:
     from gradconform.conformance.casefile_reading import read_case
     from gradconform.conformance.casefolder import places_of
     from gradconform.conformance.explanations import every, text_of
-    from gradconform.conformance.message import finding_text
+    from gradconform.conformance.message import finding_text, symptoms_of
     from gradconform.network import one_line
 
     (place,) = places_of(identifier)
     file = read_case(place)
     click.echo(one_line(finding_text(finding_from(file)).splitlines()[0]))
-    symptoms = [word for word in re.split(r" or | \+ ", file.found.symptom) if word in every()]
+    symptoms = [word for word in symptoms_of(file.found.symptom) if word in every()]
     for word in symptoms or [file.found.kind]:
         click.echo(f"\n{text_of(word, identifier)}")

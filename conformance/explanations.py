@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterator, Mapping
 from functools import cache
 
+import click
+
 from gradconform.conformance import (
     explanations_activations,
     explanations_checks,
@@ -62,7 +64,7 @@ def explained(word: str) -> Explanation:
         if spelling in known:
             return known[spelling]
     said = one_line(word, WORD)
-    by_spelling = {name.lower(): name for name in reversed(list(known))}
+    by_spelling = {name.lower(): name for name in known}
     wanted = said.lower()
     near = [name for name in by_spelling if wanted in name][:CLOSE] if len(wanted) > 2 else []
     near = near or difflib.get_close_matches(wanted, by_spelling, CLOSE)
@@ -145,6 +147,12 @@ def markdown_of(symptom: str) -> str:
         )
     parts += ["## What looks like it", entry.alike, "## Next", f"```sh\n{entry.next}\n```"]
     return "\n\n".join(parts) + "\n"
+
+
+def tell_next(verdict: str) -> None:
+    """Tell on stderr what comes after a run; after one with findings, each of them tells it itself."""
+    if verdict != "failed":
+        click.echo(f"gradconform: next: {every()[verdict.upper()].next}", err=True)
 
 
 def program_of(word: str, framework: Framework, *, wrong: bool) -> str:

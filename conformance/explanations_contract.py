@@ -121,7 +121,7 @@ def _calls() -> Iterator[Explanation]:
         see="Call it twice with the same arrays.",
         alike="Dropout: its mask is to come from outside, or the layer is checked in evaluation.",
     )
-    now = "if KEPT['calls'] % 7 == 0:\n    grads = {path: 0 * g for path, g in grads.items()}"
+    now = "if KEPT['calls'] % 100 == 0:\n    grads = {path: 0 * g for path, g in grads.items()}"
     count = "KEPT['calls'] = KEPT.get('calls', 0) + 1"
     yield FAMILY.symptom(
         "now-and-then",
@@ -248,7 +248,8 @@ def _patterns() -> Iterator[Explanation]:
         "one-element",
         "One element alone is wrong each time, and everything around it is right.",
         "An index: an element that is written once more, or an edge that is off by one.",
-        "dw = x.T @ delta",
-        "dw = x.T @ delta\ndw[0, 0] += delta[0, 0]",
-        jax=Lines("dw = x.T @ delta", "dw = x.T @ delta\ndw = dw.at[0, 0].add(delta[0, 0])"),
+        NUMPY,
+        f"dw2[0, 0] += db2[0]\n{NUMPY}",
+        torch=Lines(TORCH, f'leaves["2.weight"].grad[0, 0] += leaves["2.bias"].grad[0]\n{TORCH}'),
+        jax=Lines(JAX, f'grads["2.weight"] = grads["2.weight"].at[0, 0].add(grads["2.bias"][0])\n{JAX}'),
     )

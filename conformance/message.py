@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gradconform.conformance.compare import LOOKS, Kind, Look
@@ -34,7 +35,13 @@ def finding_text(finding: Finding) -> str:
     if again := finding.replay or finding.command:
         # not wrapped: a command is copied as one line
         lines.append(f"  {'again':<{LABEL - 2}}{again}")
+    lines += [f"  {'why':<{LABEL - 2}}gradconform explain {symptom}" for symptom in symptoms_of(finding.symptom)]
     return "\n".join(lines)
+
+
+def symptoms_of(symptom: str) -> list[str]:
+    """Return the ids of the mistakes that a symptom names: several at once, or several that give the same."""
+    return [word for word in re.split(r" \+ | or ", symptom) if word]
 
 
 def _cause(finding: Finding) -> Iterator[tuple[str, str]]:

@@ -47,6 +47,7 @@ def trace_text(network: Network, implementations: Sequence[Implementation], seed
         except NotImplementedError as error:
             lines += filled(f"{subject.implementation.name}: not supported: {error}")
     table = _Table([REFERENCE, *found])
+    lines += table.legend()
     expected = situation.expected(subjects[0].implementation).gradients if subjects else None
     reference = gradients(case.network, case.parameters, case.batch)
     for layer in trace(case.network, case.parameters, case.batch, reference):
@@ -95,12 +96,20 @@ class _Table:
         self.label = LABEL if columns() >= LABEL + RATIO + WIDEST * len(names) else NARROW_LABEL
         room = columns() - self.label - RATIO
         self.width = max(NARROWEST, min(WIDEST, room // len(names)))
+        # a name that is wider than its column is not cut: a letter stands for it
+        self.titles = [
+            name if len(name) < self.width else f"({chr(ord('a') + number)})" for number, name in enumerate(names)
+        ]
+
+    def legend(self) -> Iterator[str]:
+        """Yield what stands for whom."""
+        yield from (f"{title}  {name}" for title, name in zip(self.titles, self.names, strict=True) if title != name)
 
     def header(self, title: str) -> Iterator[str]:
         if len(title) >= self.label:
             yield title
             title = ""
-        names = "".join(f"{name[: self.width - 1]:>{self.width}}" for name in self.names)
+        names = "".join(f"{name:>{self.width}}" for name in self.titles)
         ratio = f"{'error/bound':>{RATIO}}" if len(self.names) > 1 else ""
         yield f"{title:<{self.label}}{names}{ratio}"
 
