@@ -76,8 +76,9 @@ def page() -> str:
     """Return the whole page."""
     parts = [
         "# Gallery of the wild",
-        "Other people's implementations, as they are installed from PyPI, behind the adapters of `examples/frameworks`, "
-        "and what gradconform says of them. `python benchmarks/gallery.py` writes this page; `tox -e wild` holds it.",
+        "Other people's implementations, as they are installed from PyPI, behind the adapters of "
+        "`examples/frameworks`, and what gradconform says of them. `python benchmarks/gallery.py` writes this page; "
+        "`tox -e wild` holds it.",
         f"Python {platform.python_version()}, NumPy {np.__version__}; what a line means is in "
         "[diagnosis.md](diagnosis.md), and `gradconform explain WORD` tells more of each word.",
     ]

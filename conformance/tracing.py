@@ -27,7 +27,7 @@ MOST_ELEMENTS = 24
 NARROWEST, WIDEST = 8, 16
 """Columns of a number: its digits are cut to what the width of the output leaves."""
 RATIO = 12
-LABEL, NARROW_LABEL = 28, 16
+LABEL, NARROW_LABEL, SHORTEST_LABEL = 28, 16, 12
 """Columns of an index, on wide and on narrow outputs."""
 
 
@@ -94,6 +94,8 @@ class _Table:
     def __init__(self, names: Sequence[str]) -> None:
         self.names = names
         self.label = LABEL if columns() >= LABEL + RATIO + WIDEST * len(names) else NARROW_LABEL
+        if columns() < self.label + RATIO + NARROWEST * len(names):
+            self.label = SHORTEST_LABEL
         room = columns() - self.label - RATIO
         self.width = max(NARROWEST, min(WIDEST, room // len(names)))
         # a name that is wider than its column is not cut: a letter stands for it

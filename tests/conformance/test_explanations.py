@@ -16,9 +16,9 @@ from gradconform.conformance.checks import CHECKS
 from gradconform.conformance.cli import cli, main
 from gradconform.conformance.compare import Kind
 from gradconform.conformance.completing import DTYPES
+from gradconform.conformance.engine import run
 from gradconform.conformance.explained_programs import PROGRAMS
 from gradconform.conformance.explanations import every, explained, frameworks_of, markdown_of, program_of, text_of
-from gradconform.conformance.engine import run
 from gradconform.conformance.implementations import resolve
 from gradconform.conformance.keeping import run_kept
 from gradconform.conformance.operation_checks import CHECKS as OPERATION_CHECKS
