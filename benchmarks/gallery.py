@@ -9,6 +9,7 @@ left out; processors that round otherwise may change the last digits of a ratio.
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from gradconform.conformance.results import Result
 
 FOLDER = Path(__file__).parents[1] / "examples" / "frameworks"
 SEED = 1
+os.environ.setdefault("PARALLEL", "0")  # tinygrad would start processes, each of which imports this script
 
 
 class Entry(NamedTuple):

@@ -57,6 +57,7 @@ EXIT_INTERRUPTED, EXIT_USAGE, EXIT_NOTHING = 2, 4, 5
         ("gradconform show 5412b217 --as numpy", "the same as a script without gradconform"),
         ("gradconform fuzz", "as long as you like, where it is most worth looking"),
         ("gradconform trace", "the textbook's quantities, side by side"),
+        ("gradconform doctor", "what is installed, and what is missing"),
     ],
 )
 @click.version_option(gradconform.__version__, prog_name="gradconform")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 
@@ -150,8 +151,11 @@ def markdown_of(symptom: str) -> str:
 
 
 def tell_next(verdict: str) -> None:
-    """Tell on stderr what comes after a run; after one with findings, each of them tells it itself."""
-    if verdict != "failed":
+    """Tell on stderr what comes after a run.
+
+    After one with findings, each of them tells it itself; after one that passed, only people want to know.
+    """
+    if verdict != "failed" and (verdict != "passed" or sys.stderr.isatty()):
         click.echo(f"gradconform: next: {every()[verdict.upper()].next}", err=True)
 
 

@@ -18,7 +18,15 @@ from gradconform.conformance.compare import Kind
 from gradconform.conformance.completing import DTYPES
 from gradconform.conformance.engine import run
 from gradconform.conformance.explained_programs import PROGRAMS
-from gradconform.conformance.explanations import every, explained, frameworks_of, markdown_of, program_of, text_of
+from gradconform.conformance.explanations import (
+    every,
+    explained,
+    frameworks_of,
+    markdown_of,
+    program_of,
+    tell_next,
+    text_of,
+)
 from gradconform.conformance.implementations import resolve
 from gradconform.conformance.keeping import run_kept
 from gradconform.conformance.operation_checks import CHECKS as OPERATION_CHECKS
@@ -169,6 +177,25 @@ def test_an_id_of_which_there_is_no_case(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main(["explain", "5412b217"])
     assert "no case 5412b217" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("verdict", "terminal", "said"),
+    [
+        ("passed", True, "gradconform: next: gradconform check --profile ci   # the look of CI\n"),
+        ("passed", False, ""),
+        ("failed", True, ""),
+        (
+            "nothing compared",
+            False,
+            "gradconform: next: gradconform doctor   # what is installed, and what is missing\n",
+        ),
+    ],
+)
+def test_what_comes_next_is_told_to_whom_it_concerns(verdict, terminal, said, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    tell_next(verdict)
+    assert capsys.readouterr() == ("", said)
 
 
 def test_explaining_imports_no_numpy():

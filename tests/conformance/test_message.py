@@ -90,6 +90,7 @@ def test_a_complete_message(failed, wide):
         " " * 23 + "rounding, in all # cases that fail and the one that does not",
         "  check  parameters WRONG Dense.bias",
         f"  again  {COMMAND}",
+        "  why  gradconform explain bias-mean",
         "bias-mean  float64",
         "  20 networks, 576 comparisons of # elements",
         "  from the inputs  pass #  fail #  vacuous #",
