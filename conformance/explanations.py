@@ -67,7 +67,8 @@ def explained(word: str) -> Explanation:
     said = one_line(word, WORD)
     by_spelling = {name.lower(): name for name in known}
     wanted = said.lower()
-    near = [name for name in by_spelling if wanted in name][:CLOSE] if len(wanted) > 2 else []
+    parts = [name for name in by_spelling if wanted in name] if len(wanted) > 2 else []
+    near = sorted(parts, key=lambda name: not name.startswith(wanted))[:CLOSE]
     near = near or difflib.get_close_matches(wanted, by_spelling, CLOSE)
     hint = f"did you mean {' or '.join(by_spelling[name] for name in near)}?" if near else "its words are listed by"
     raise InvalidInput(f"nothing is known of {said!r}; {hint}{'' if near else ' gradconform explain'}")
