@@ -36,8 +36,8 @@ from gradconform.adapters.protocol import (
 from gradconform.adapters.tensors import Inbox, Outbox
 from gradconform.capabilities import Capabilities
 from gradconform.case import Array, Batch, Gradients, Parameters
-from gradconform.errors import CandidateFailed, InvalidInput, NotInstalled, Unsupported
-from gradconform.network import Network, one_line
+from gradconform.errors import CandidateFailed, InvalidInput, NotInstalled, Unsupported, one_line
+from gradconform.network import Network
 
 TIMEOUT = 20.0
 STARTUP = 60.0

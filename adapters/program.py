@@ -16,8 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from gradconform.adapters.protocol import LONGEST_LINE, shown
-from gradconform.errors import CandidateFailed, InvalidInput
-from gradconform.network import one_line
+from gradconform.errors import CandidateFailed, InvalidInput, one_line
 
 STDERR_KEPT = 4096
 CHUNK = 1 << 16

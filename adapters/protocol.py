@@ -19,8 +19,8 @@ import msgspec
 from gradconform.adapters.tensors import Dtype, Inbox, InFile, Inline, Outbox, Tensor, word_of
 from gradconform.capabilities import Capabilities
 from gradconform.case import Array, Batch, Gradients, Parameters
-from gradconform.errors import CandidateFailed, GradconformError
-from gradconform.network import Network, one_line
+from gradconform.errors import CandidateFailed, GradconformError, one_line
+from gradconform.network import Network
 
 PROTOCOL = 1
 LONGEST_LINE = 256 << 20

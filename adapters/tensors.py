@@ -14,8 +14,7 @@ import numpy as np
 
 from gradconform.case import Array
 from gradconform.dtypes import DTYPES, dtype_of
-from gradconform.errors import CandidateFailed, Unsupported, first_line
-from gradconform.network import one_line
+from gradconform.errors import CandidateFailed, Unsupported, first_line, one_line
 
 LARGE = 65_536
 """Arrays of more numbers than this go into files, for programs that read them."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from gradconform.conformance.message import smallest_text, verdict_text
 from gradconform.conformance.results import Finding, Result
 from gradconform.conformance.source_lines import place_of
-from gradconform.network import one_line
+from gradconform.errors import one_line
 
 MOST = 10
 """GitHub shows no more annotations of a step."""

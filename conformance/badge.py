@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 
 from gradconform.conformance.results import Result, Verdict
-from gradconform.errors import InvalidInput
-from gradconform.network import one_line
+from gradconform.errors import InvalidInput, one_line
 
 COLOURS: dict[Verdict, str] = {"passed": "brightgreen", "failed": "red", "broken": "red"}
 OTHERWISE = "yellow"

@@ -24,8 +24,8 @@ from gradconform.conformance.casefile import LARGEST, VERSION, CaseFile, Conditi
 from gradconform.conformance.checks import CHECKS
 from gradconform.conformance.examples import Layout, lay_out
 from gradconform.dtypes import dtype_of
-from gradconform.errors import InvalidInput
-from gradconform.network import Network, one_line
+from gradconform.errors import InvalidInput, one_line
+from gradconform.network import Network
 
 NAMES = 100_000
 """More names than this stand in no case file."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from gradconform.conformance import completing
 from gradconform.conformance.configured import again, configured, settings_of
 from gradconform.conformance.manifest_cli import manifest_options, pinning_of_run
 from gradconform.conformance.profiles import PROFILES, profile_named
@@ -42,47 +43,72 @@ STEPS = 50
 ROWS = 256
 
 
-@click.command(cls=WithProgram)
-@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@click.command(
+    cls=WithProgram,
+    examples=[
+        ("gradconform check", "NumPy and all installed frameworks against each other"),
+        ("gradconform check my_mlp.py", "your own implementation: the function gradients in it"),
+        ("gradconform check my_mlp.py:gradients torch", "two, side by side"),
+        (
+            'gradconform check my_mlp.py --network "* -> Dense(*) -> ReLU -> Dense(*), MeanSquaredError"',
+            "one shape alone",
+        ),
+        ("gradconform check -- ./my_backprop", "a program in another language"),
+        ("gradconform check --data iris.csv", "real data, at every step of training"),
+        ("gradconform check --profile ci --json result.json", "what CI runs"),
+    ],
+)
+@click.argument("targets", nargs=-1, metavar="[TARGET]...", shell_complete=completing.targets)
 @click.option("--network", metavar="NOTATION|FILE", help=NETWORK_HELP)
 @click.option(
     "--data",
     metavar="FILE",
-    help="Real samples, .csv (last column: the target) or .npz (inputs, targets): the network, or one that suits the "
-    "data, is trained by the reference's gradient descent, and gradients are compared at every step.",
+    shell_complete=completing.files,
+    help="Check on real samples, .csv (last column: the target) or .npz (inputs, targets): the network, or one that "
+    "suits the data, is trained by the reference's gradient descent, and gradients are compared at every step.",
 )
 @click.option(
     "--profile",
     type=ProfileName(list(PROFILES)),
     default="default",
     show_default=True,
-    help=f"{'; '.join(f'{name}: {profile.summary}' for name, profile in PROFILES.items())}. The three options below "
-    "go before what it says.",
+    help=f"How much is looked at. {'; '.join(f'{name}: {profile.summary}' for name, profile in PROFILES.items())}. "
+    "--max-examples, --max-time and --seed go before what it says.",
 )
-@click.option("--max-examples", type=click.IntRange(1), help="How many networks, with parameters and batches.")
-@click.option("--seed", type=click.IntRange(0), help="What is drawn; random if not given, and always told.")
+@click.option(
+    "--max-examples", type=click.IntRange(1), help="How many networks are drawn, each with parameters and a batch."
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    help="Which numbers are drawn: the same seed, the same run. Random if not given, and always told.",
+)
 @click.option(
     "--max-time",
     type=click.FloatRange(0, min_open=True),
     metavar="SECONDS",
-    help="So long after the command's start nothing more is drawn; what was found by then is still made small. "
-    "Default: as the profile says, or as long as it takes.",
+    help="Draw nothing more after so many seconds; what was found by then is still made small. Default: as the "
+    "profile says, or as long as it takes.",
 )
 @click.option(
     "--dtype",
     "dtypes",
     multiple=True,
     metavar="DTYPE",
-    help="float64, float32, bfloat16 or float16; may be repeated. Default: what each target declares.",
+    shell_complete=completing.dtypes,
+    help="Compute in this type: float64, float32, bfloat16 or float16; may be repeated. Default: what each target "
+    "declares.",
 )
 @check_options
 @click.option(
-    "--steps", type=click.IntRange(1), default=STEPS, show_default=True, help="With --data: steps of training."
+    "--steps", type=click.IntRange(1), default=STEPS, show_default=True, help="How many steps the training has."
 )
-@click.option("--learning-rate", type=float, default=0.1, show_default=True, help="With --data: the size of a step.")
-@click.option("--raw", is_flag=True, help="With --data: do not standardise the input columns.")
 @click.option(
-    "--rows", type=click.IntRange(1), default=ROWS, show_default=True, help="With --data: at most so many samples."
+    "--learning-rate", type=float, default=0.1, show_default=True, help="How large a step is: w - rate * dC/dw."
+)
+@click.option("--raw", is_flag=True, help="Take the input columns as they are, not standardised.")
+@click.option(
+    "--rows", type=click.IntRange(1), default=ROWS, show_default=True, help="Take at most so many samples of --data."
 )
 @limit_options
 @case_options
@@ -91,16 +117,14 @@ ROWS = 256
     type=click.Path(file_okay=False),
     default="gradconform-cases",
     show_default=True,
-    help="The folder of pinned cases: those of the TARGETs are replayed first.",
+    help="Replay the cases of the TARGETs in this folder first (gradconform replay --pin writes them).",
 )
-@click.option(
-    "--coverage", is_flag=True, help="Show the whole table of which layers, losses and regimes were met together."
-)
+@click.option("--coverage", is_flag=True, help="Print which layers, losses and regimes were met together, in a table.")
 @click.option(
     "--shard",
     metavar="K/M",
-    help="Only the K-th of M parts of the run, for other machines to run the rest: with the same --seed, and --json "
-    "for gradconform report merge.",
+    help="Run the K-th of M parts alone, and the others on other machines: with the same --seed, and with --json for "
+    "gradconform report merge.",
 )
 @configured
 @report_options
@@ -152,6 +176,7 @@ def check(
     """
     started = time.monotonic()
     from gradconform.conformance import plan as plans
+    from gradconform.conformance.explanations import tell_next
     from gradconform.conformance.message import result_text
     from gradconform.conformance.shards import part_of, require_shardable
     from gradconform.conformance.terminal import say
@@ -206,6 +231,7 @@ def check(
         if record is not None:
             record.end(result)
     say(result_text(result, coverage=coverage))
+    tell_next(result.verdict)
     reports.write(result)
     pinning.pin(result)
     sys.exit(result.exit_code)

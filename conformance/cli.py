@@ -18,11 +18,14 @@ from pathlib import Path
 import click
 
 import gradconform
-from gradconform.conformance import compilation_cache
+from gradconform.conformance import compilation_cache, completing
 from gradconform.conformance.check_cli import check
 from gradconform.conformance.comparing_cli import compare
+from gradconform.conformance.completion_cli import completion
+from gradconform.conformance.explain_cli import explain
 from gradconform.conformance.faults_cli import faults
 from gradconform.conformance.fuzz_cli import fuzz
+from gradconform.conformance.help import Commands
 from gradconform.conformance.operation_cli import layer
 from gradconform.conformance.protocol_cli import protocol
 from gradconform.conformance.replay_cli import replay
@@ -31,6 +34,7 @@ from gradconform.conformance.scaffold_cli import init
 from gradconform.conformance.show_cli import show
 from gradconform.conformance.supervisor import supervised
 from gradconform.conformance.target_words import NETWORK_HELP, implementations_of, network_of
+from gradconform.conformance.untrusted import shown
 from gradconform.errors import GradconformError, NotInstalled
 
 LONGEST = 1000
@@ -38,33 +42,60 @@ LONGEST = 1000
 EXIT_INTERRUPTED, EXIT_USAGE, EXIT_NOTHING = 2, 4, 5
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    sections={
+        "Check": ("check", "layer", "compare", "protocol"),
+        "See it again": ("replay", "show", "explain"),
+        "For longer, and with others": ("fuzz", "report"),
+        "Start, and look inside": ("init", "trace", "faults", "doctor", "completion"),
+    },
+    examples=[
+        ("gradconform check", "NumPy and all installed frameworks against each other"),
+        ("gradconform check my_mlp.py:gradients", "your own implementation"),
+        ("gradconform check -- ./my_backprop", "one in another language"),
+        ("gradconform check --data iris.csv", "on real data, at every step of training"),
+        ("gradconform explain bias-mean", "what a finding means, and which line to mend"),
+        ("gradconform replay 5412b217", "a case that failed, judged again"),
+        ("gradconform show 5412b217 --as numpy", "the same as a script without gradconform"),
+        ("gradconform fuzz", "as long as you like, where it is most worth looking"),
+        ("gradconform trace", "the textbook's quantities, side by side"),
+        ("gradconform doctor", "what is installed, and what is missing"),
+    ],
+)
 @click.version_option(gradconform.__version__, prog_name="gradconform")
 def cli() -> None:
     """Are these gradients right, and if not, what exactly is wrong?
 
-    \b
-    gradconform check                            NumPy and all installed frameworks against each other
-    gradconform check my_mlp.py:gradients        your own implementation
-    gradconform check -- ./my_backprop           one in another language
-    gradconform check --data iris.csv            on real data, at every step of training
-    gradconform replay 5412b217                  a case that failed, judged again
-    gradconform show 5412b217 --as numpy         the same as a script without gradconform
-    gradconform fuzz                             as long as you like, where it is most worth looking
-    gradconform report render                    the reports of the last run, also if it was killed
-    gradconform trace                            the textbook's quantities, side by side
-    gradconform faults                           the alarm proved on planted faults
-    gradconform doctor                           what is installed, and what is missing
+    Exit codes: 0 everything agrees, 1 a finding, 2 interrupted, 3 the checks missed a planted fault, 4 a wrong word on
+    the command line or in a file, 5 nothing was compared, or less than was promised.
     """
 
 
-@cli.command()
-@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@cli.command(
+    examples=[
+        ("gradconform trace", "NumPy and all installed frameworks on a small network"),
+        ("gradconform trace my_mlp.py --rows 2", "your own implementation beside them, two samples"),
+    ]
+)
+@click.argument("targets", nargs=-1, metavar="[TARGET]...", shell_complete=completing.targets)
 @click.option("--network", metavar="NOTATION|FILE", help=NETWORK_HELP)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of parameters, inputs and targets.")
-@click.option("--rows", type=click.IntRange(1), default=1, show_default=True, help="Samples in the batch.")
 @click.option(
-    "--dtype", default="float64", show_default=True, metavar="DTYPE", help="float64, float32, bfloat16 or float16."
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Which parameters, inputs and targets are drawn: the same seed, the same case.",
+)
+@click.option("--rows", type=click.IntRange(1), default=1, show_default=True, help="How many samples the batch has.")
+@click.option(
+    "--dtype",
+    default="float64",
+    show_default=True,
+    metavar="DTYPE",
+    shell_complete=completing.dtypes,
+    help="Compute in this type: float64, float32, bfloat16 or float16.",
 )
 def trace(targets: tuple[str, ...], network: str | None, seed: int, rows: int, dtype: str) -> None:
     """Show the textbook's quantities of one case, layer by layer, every implementation side by side.
@@ -97,10 +128,12 @@ cli.add_command(layer)
 cli.add_command(compare)
 cli.add_command(protocol)
 cli.add_command(faults)
+cli.add_command(explain)
 cli.add_command(replay)
 cli.add_command(show)
 cli.add_command(report)
 cli.add_command(fuzz)
+cli.add_command(completion)
 
 
 def program() -> None:
@@ -143,7 +176,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    from gradconform.conformance.untrusted import shown  # with records that --help goes without
-
     click.echo(f"gradconform: {shown(' '.join(message.split()), LONGEST)}", err=True)
     sys.exit(code)

@@ -6,28 +6,56 @@ import sys
 
 import click
 
+from gradconform.conformance import completing
+from gradconform.conformance.help import Command
 from gradconform.conformance.target_words import require_folder
 
 
-@click.command()
-@click.argument("first")
-@click.argument("second")
-@click.option("--data", required=True, metavar="FILE", help="The batch: .npz (inputs, targets, ...) or .csv.")
+@click.command(
+    cls=Command,
+    examples=[
+        ("gradconform compare a.py:model b.py:model --data batch.npz --loss SoftmaxCrossEntropy", ""),
+        ("gradconform compare a.py:model b.py:model --data batch.npz --parameters map.toml", ""),
+        ("gradconform compare a.py:gradients b.py:gradients --data iris.csv --values weights.npz", ""),
+    ],
+)
+@click.argument("first", shell_complete=completing.targets)
+@click.argument("second", shell_complete=completing.targets)
 @click.option(
-    "--parameters", metavar="FILE", help="The map in TOML: which parameter of FIRST is which of SECOND, and its axes."
+    "--data",
+    required=True,
+    metavar="FILE",
+    shell_complete=completing.files,
+    help="Take this batch: .npz (inputs, targets, ...) or .csv (last column: the target).",
+)
+@click.option(
+    "--parameters",
+    metavar="FILE",
+    shell_complete=completing.files,
+    help="Pair the parameters by this map in TOML: which of FIRST is which of SECOND, and its axes. Default: by names "
+    "and shapes, as far as these tell.",
 )
 @click.option(
     "--loss",
     metavar="NOTATION",
-    help='For models that return outputs: "SoftmaxCrossEntropy", "MeanSquaredError(reduction=sum)". Without it, models '
-    "return a scalar loss or their gradients.",
+    help="Put this loss behind models that return outputs, as in SoftmaxCrossEntropy or "
+    "MeanSquaredError(reduction=sum). Without it, models return a scalar loss or their gradients.",
 )
 @click.option(
-    "--values", metavar="FILE", help="Parameter values by the names of FIRST, .npz or .safetensors. Default: its own."
+    "--values",
+    metavar="FILE",
+    shell_complete=completing.files,
+    help="Take the parameters' values from this file, .npz or .safetensors, by the names of FIRST. Default: its own.",
 )
-@click.option("--rows", type=click.IntRange(1), help="At most so many samples.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of initial values and of rounding.")
-@click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the machine-readable result here.")
+@click.option("--rows", type=click.IntRange(1), help="Take at most so many samples of --data.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Which initial values and roundings are drawn: the same seed, the same run.",
+)
+@click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the result as JSON into this file.")
 def compare(
     first: str,
     second: str,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gradconform.conformance.message import WIDEST, columns, filled, labelled
 from gradconform.conformance.results import Number
+from gradconform.conformance.wrapping import WIDEST, columns, filled, labelled
 
 if TYPE_CHECKING:
     from gradconform.conformance.comparing import Compared, Row

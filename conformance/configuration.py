@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gradconform.conformance.untrusted import shown
 from gradconform.errors import InvalidInput
 
 TABLE = "tool.gradconform"
@@ -58,13 +59,6 @@ def read_configuration(named: str | None = None, start: Path | None = None) -> C
     if found is None:
         raise InvalidInput(f"{shown(named)}: there is no table [{TABLE}] in it")
     return found
-
-
-def shown(text: str, limit: int = 300) -> str:
-    """Return what a user wrote as one line that a terminal can show."""
-    from gradconform.network import one_line  # with records that --help goes without
-
-    return one_line(text, limit)
 
 
 def relative(path: Path, start: Path) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 
 import click
 
-from gradconform.conformance.configuration import PREFIX, shown
+from gradconform.conformance.configuration import PREFIX
+from gradconform.conformance.untrusted import shown
 from gradconform.errors import InvalidInput
 
 TOP = "check"

@@ -16,18 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 from click.core import ParameterSource
 
-from gradconform.conformance.configuration import (
-    FILE,
-    OWN,
-    PREFIX,
-    TABLE,
-    Configuration,
-    read_configuration,
-    shown,
-)
+from gradconform.conformance.configuration import FILE, OWN, PREFIX, TABLE, Configuration, read_configuration
 from gradconform.conformance.configuration_words import TABLES, TOP, Word, Words, variable_of
 from gradconform.conformance.nearest import hint, near
 from gradconform.conformance.program_words import PROGRAM
+from gradconform.conformance.untrusted import shown
 from gradconform.errors import InvalidInput
 
 if TYPE_CHECKING:

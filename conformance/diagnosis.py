@@ -75,7 +75,7 @@ def diagnose(failure: Failure, plan: Plan) -> Diagnosis:
     """Return what is known of the cause of a failure; the implementation is asked for fresh cases."""
     kind, implementation = failure.root.kind, failure.implementation
     bodies = bodies_of(plan, failure)
-    own = plan.networks is None and not implementation.capabilities.networks
+    own = plan.networks is None
     if kind in UNSTEADY:
         return _named(*(remembered(implementation, failure.case, own=own) or advice(failure, bodies)))
     if kind not in NAMED:

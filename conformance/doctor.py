@@ -8,10 +8,12 @@ import platform
 import numpy as np
 
 from gradconform.conformance import compilation_cache
-from gradconform.conformance.configuration import FILE, PREFIX, TABLE, shown
+from gradconform.conformance.configuration import FILE, PREFIX, TABLE
 from gradconform.conformance.configured import settings_here
 from gradconform.conformance.implementations import adapter_names, is_installed
 from gradconform.conformance.profiles import PROFILES
+from gradconform.conformance.untrusted import shown
+from gradconform.conformance.wrapping import filled
 from gradconform.errors import InvalidInput
 from gradconform.reference.bounds import LONG
 
@@ -41,7 +43,7 @@ def diagnosis() -> str:
         lines.append(f"`gradconform check` compares without {' and '.join(missing)}.")
     else:
         lines.append("Everything is here: try `gradconform check`.")
-    return "\n".join(lines)
+    return "\n".join(part for line in lines for part in filled(line))
 
 
 def _configuration() -> list[str]:

@@ -6,26 +6,40 @@ import sys
 
 import click
 
+from gradconform.conformance.help import Command
 from gradconform.conformance.target_words import require_folder
 
 SEED, MAX_EXAMPLES = 1, 100
 """As `gradconform.conformance.killing` has them, which is not imported for `--help`."""
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=[
+        ("gradconform faults", "all of them: which check finds which mistake"),
+        ("gradconform faults bias-mean transposed", "these two"),
+        ("gradconform faults --list", "what each of them is"),
+    ],
+)
 @click.argument("names", nargs=-1, metavar="[FAULT]...")
-@click.option("--list", "list_them", is_flag=True, help="Write what the faults are instead, and run none.")
-@click.option("--seed", type=click.IntRange(0), default=SEED, show_default=True, help="What is drawn.")
+@click.option("--list", "list_them", is_flag=True, help="Print what the faults are, and run none.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=SEED,
+    show_default=True,
+    help="Which numbers are drawn: the same seed, the same run.",
+)
 @click.option(
     "--max-examples",
     type=click.IntRange(1),
     default=MAX_EXAMPLES,
     show_default=True,
-    help="How many networks a fault may survive.",
+    help="How many networks a fault may survive before it counts as missed.",
 )
-@click.option("--markdown", is_flag=True, help="Write the matrix as a table of Markdown.")
-@click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the machine-readable matrix here.")
-@click.option("--html", "html_file", type=click.Path(dir_okay=False), help="Write the matrix as a page here.")
+@click.option("--markdown", is_flag=True, help="Print the matrix as a table of Markdown.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the matrix as JSON into this file.")
+@click.option("--html", "html_file", type=click.Path(dir_okay=False), help="Write the matrix as a page into this file.")
 def faults(
     names: tuple[str, ...],
     list_them: bool,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gradconform.conformance import completing
 from gradconform.conformance.configured import configured
 from gradconform.conformance.program_words import PROGRAM, WithProgram
 from gradconform.conformance.report_options import Reports, report_options
@@ -30,35 +31,52 @@ if TYPE_CHECKING:
 MAX_TIME = 600.0
 
 
-@click.command(cls=WithProgram)
-@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@click.command(
+    cls=WithProgram,
+    examples=[
+        ("gradconform fuzz --max-time 1800", "half an hour, on all cores"),
+        ("gradconform fuzz my_mlp.py --workers 4", "your own implementation, in four processes"),
+        ("gradconform fuzz --resume", "go on with the last campaign"),
+        ("gradconform fuzz --dask tcp://scheduler:8786", "on the workers of a Dask cluster"),
+    ],
+)
+@click.argument("targets", nargs=-1, metavar="[TARGET]...", shell_complete=completing.targets)
 @click.option(
     "--max-time",
     type=click.FloatRange(0, min_open=True),
     default=MAX_TIME,
     show_default=True,
     metavar="SECONDS",
-    help="After this no further round begins.",
+    help="Begin no further round after so many seconds.",
 )
-@click.option("--max-examples", type=click.IntRange(1), help="How many networks at most. Default: no limit.")
-@click.option("--workers", type=click.IntRange(1), help="How many processes. Default: one for each core.")
+@click.option("--max-examples", type=click.IntRange(1), help="Check at most so many networks. Default: no limit.")
+@click.option("--workers", type=click.IntRange(1), help="Run in so many processes. Default: one for each core.")
 @click.option(
-    "--dask", metavar="ADDRESS", help="The workers of this Dask scheduler instead, such as tcp://127.0.0.1:8786."
+    "--dask", metavar="ADDRESS", help="Run on the workers of this Dask scheduler instead, such as tcp://127.0.0.1:8786."
 )
-@click.option("--seed", type=click.IntRange(0), help="What is drawn; random if not given, and always told.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    help="Which numbers are drawn: the same seed, the same campaign. Random if not given, and always told.",
+)
 @click.option("--network", metavar="NOTATION|FILE", help=NETWORK_HELP)
 @click.option(
     "--dtype",
     "dtypes",
     multiple=True,
     metavar="DTYPE",
-    help="float64, float32, bfloat16 or float16; may be repeated. Default: what each target declares, and now and then "
-    "the 16-bit types that it supports.",
+    shell_complete=completing.dtypes,
+    help="Compute in this type: float64, float32, bfloat16 or float16; may be repeated. Default: what each target "
+    "declares, and now and then the 16-bit types that it supports.",
 )
 @check_options
 @limit_options
 @case_options
-@click.option("--name", metavar="NAME", help="The campaign's folder in .gradconform/fuzz. Default: its seed.")
+@click.option(
+    "--name",
+    metavar="NAME",
+    help="Log the campaign in the folder of this name in .gradconform/fuzz. Default: its seed.",
+)
 @click.option("--resume", is_flag=True, help="Go on with the last campaign, or with that of --name.")
 @configured
 @report_options

@@ -27,8 +27,8 @@ from gradconform.case import Array, Batch, Gradients, Parameters
 from gradconform.conformance import supervisor
 from gradconform.conformance.state import kept, warnings_kept
 from gradconform.dtypes import is_floating
-from gradconform.errors import CandidateFailed, first_line
-from gradconform.network import Network, one_line
+from gradconform.errors import CandidateFailed, first_line, one_line
+from gradconform.network import Network
 
 Compute = Callable[[Network, Parameters, Batch], Any]
 

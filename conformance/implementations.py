@@ -7,7 +7,6 @@ import difflib
 import importlib
 import importlib.metadata
 import importlib.util
-import pkgutil
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,10 +17,10 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-import gradconform.adapters
 from gradconform.adapters.process import STARTUP, TIMEOUT, ProcessClient
 from gradconform.capabilities import ARITHMETICS, CONVENTIONS, EVERYTHING, Capabilities, Labels
 from gradconform.case import Array, Batch, Gradients, Parameters
+from gradconform.conformance.adapter_names import ENTRY_POINTS, adapter_names
 from gradconform.conformance.candidates import Compute, compute_of, declared_by, of_module
 from gradconform.conformance.conventions import adapted, described
 from gradconform.conformance.guard import Guard
@@ -47,7 +46,6 @@ __all__ = [
 CHECKED_DTYPES = ("float64", "float32")
 """What an implementation is checked in by default, of the dtypes that it declares."""
 REFERENCE = "reference"
-ENTRY_POINTS = "gradconform.adapters"
 
 T = TypeVar("T")
 Word = TypeVar("Word", bound=str)
@@ -121,16 +119,6 @@ class Implementation:
     def described(self, network: Network) -> Network:
         """Return the network that the implementation computes by its documented design."""
         return described(self.capabilities.conventions or (self.name,), network)
-
-
-def adapter_names() -> list[str]:
-    """Return the names of all adapters, their frameworks installed or not."""
-    modules = {module.name for module in pkgutil.iter_modules(gradconform.adapters.__path__)}
-    # an adapter shares its name with the extra that installs its framework; other modules serve it
-    modules &= set(importlib.metadata.metadata("gradconform").get_all("Provides-Extra") or ())
-    others = {point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
-    # torch must be imported before jax, whose libraries it otherwise finds loaded
-    return sorted(modules | others, key=lambda name: (name != "torch", name))
 
 
 def is_installed(name: str) -> bool:

@@ -37,7 +37,7 @@ from gradconform.conformance.expected import (
 from gradconform.conformance.findings import Failure, Origin, finding_of
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.judge import judge
-from gradconform.conformance.message import filled, finding_text
+from gradconform.conformance.message import finding_text
 from gradconform.conformance.plan import (
     COMPILED_DRAWS,
     Chunk,
@@ -52,6 +52,7 @@ from gradconform.conformance.profiles import PROFILES
 from gradconform.conformance.shrinking import shrink
 from gradconform.conformance.situation import Situation
 from gradconform.conformance.strategies import DRAWS
+from gradconform.conformance.wrapping import filled
 from gradconform.errors import GradconformError, InvalidInput
 from gradconform.losses import SoftmaxCrossEntropy
 from gradconform.network import Network

@@ -6,7 +6,7 @@ import string
 from collections.abc import Iterable
 
 from gradconform.conformance.killing import COLUMNS, Kill, Killing
-from gradconform.conformance.message import filled, labelled
+from gradconform.conformance.wrapping import columns, filled, labelled
 
 LETTERS = dict(zip(COLUMNS, string.ascii_lowercase, strict=False))
 """One column a check."""
@@ -20,10 +20,14 @@ def killing_text(killing: Killing) -> str:
     legend = ", ".join(f"{letter} {check}" for check, letter in LETTERS.items())
     lines = [*filled(f"checks  {legend}"), ""]
     fired, first, detected, found, named = HEADINGS[1:]
-    lines.append(f"{HEADINGS[0]:<{width}} {fired:<{len(COLUMNS)}} {first:<27} {detected:>8} {found:>6} {named}")
+    rows = [(HEADINGS[0], f"{fired:<{len(COLUMNS)}} {first:<27} {detected:>8} {found:>6} {named}")]
     for kill in killing.kills:
         times = f"{seconds_text(kill.detected):>8} {seconds_text(kill.found):>6}"
-        lines.append(f"{kill.fault:<{width}} {_marks(kill)} {first_as(kill):<27} {times} {kill.named}".rstrip())
+        rows.append((kill.fault, f"{_marks(kill)} {first_as(kill):<27} {times} {kill.named}"))
+    fits = width + 1 + max(len(text) for _, text in rows) <= columns()
+    for name, text in rows:
+        # a name is never cut: where the output is narrow it has a line of its own
+        lines += [f"{name:<{width}} {text}".rstrip()] if fits else [name, f"  {text}".rstrip()]
     return "\n".join([*lines, "", totals_text(killing)])
 
 

@@ -14,8 +14,7 @@ import msgspec
 from gradconform.conformance.configuration import relative
 from gradconform.conformance.parts import drawn_by
 from gradconform.conformance.results import Held, Result, Tally
-from gradconform.errors import InvalidInput
-from gradconform.network import one_line
+from gradconform.errors import InvalidInput, one_line
 
 FORMAT = 1
 FEW = 4

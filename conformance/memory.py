@@ -6,8 +6,11 @@ something of an earlier case in place of its own, that is what is remembered.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+
+import msgspec
 
 from gradconform.case import Batch, Case, Gradients, Parameters
 from gradconform.conformance.examples import Draw
@@ -25,6 +28,8 @@ from gradconform.reference.layers import Arithmetic
 
 ROWS = (3, 3, 5, 5, 2, 3)
 """The batches of the calls that are made in turn."""
+WIDEST = (17, 23)
+"""The same of an architecture that is declared: widths from these numbers on."""
 UNKNOWN_TO_IT = ((5, 2, 3), (2, 6, 5))
 """Widths of networks that no other fresh case has: of their first calls nothing is remembered."""
 FRESH = 77
@@ -49,7 +54,7 @@ def remembered(implementation: Implementation, case: Case, *, own: bool) -> tupl
 
     `own`: whether a network may be asked for that was not computed yet.
     """
-    found = list(_called(implementation, case, own=own))
+    found = _called(implementation, case, own=own)
     failing = [number for number, (entry, _) in enumerate(found) if entry.fails]
     if len(failing) < 2:
         return None
@@ -73,11 +78,26 @@ def remembered(implementation: Implementation, case: Case, *, own: bool) -> tupl
     return None
 
 
-def _called(implementation: Implementation, case: Case, *, own: bool) -> Iterator[tuple[Evidence, list[Evidence]]]:
-    """Yield what an implementation gives in calls in turn, each with the cases of the calls before it."""
-    fresh = list(networks_like(case.network, UNKNOWN_TO_IT)) if own else []
-    for network in fresh or [case.network]:
-        yield from _in_turn(implementation, case, network)
+def _called(implementation: Implementation, case: Case, *, own: bool) -> list[tuple[Evidence, list[Evidence]]]:
+    """Return what an implementation gives in calls in turn, each with the cases of the calls before it."""
+    # where its architecture is declared, others do not fit it, and other widths may
+    fresh = (networks_like(case.network, UNKNOWN_TO_IT), _widened(case.network)) if own else ()
+    for networks in (*fresh, (case.network,)):
+        if found := [entry for network in networks for entry in _in_turn(implementation, case, network)]:
+            return found
+    return []
+
+
+def _widened(network: Network) -> Iterator[Network]:
+    """Yield the network with widths that no other fresh case has."""
+    for least in WIDEST:
+        widths = itertools.count(least)
+        inputs = next(widths)
+        layers = [
+            msgspec.structs.replace(layer, units=next(widths)) if isinstance(layer, Dense) else layer
+            for layer in network.layers
+        ]
+        yield Network(inputs=inputs, layers=tuple(layers), loss=network.loss)
 
 
 def _in_turn(implementation: Implementation, case: Case, network: Network) -> Iterator[tuple[Evidence, list[Evidence]]]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import textwrap
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 
 from gradconform.conformance.compare import LOOKS, Kind, Look
 from gradconform.conformance.coverage import AXES, PAIRS, PLURALS, Cell, Covered
@@ -16,39 +13,15 @@ from gradconform.conformance.implementations import REFERENCE
 from gradconform.conformance.judge import UNSTEADY
 from gradconform.conformance.results import Finding, Number, Pinned, Result, Tally, Verdict
 from gradconform.conformance.sharpness import QUANTILES, Sharpness
-from gradconform.conformance.untrusted import named, shown, unordered
+from gradconform.conformance.untrusted import named, shown
+from gradconform.conformance.wrapping import LABEL, WIDEST, filled, labelled
 
-WIDEST = 100
 FEW = 5
 """More names than this are counted and not told."""
-LABEL = 23
-"""Columns of the labels at the left of a finding."""
-AGAIN = "again"
-"""The label of the command that shows a finding once more."""
+AGAIN, WHY = "again", "why"
+"""The labels of the commands that show a finding once more, and that explain it."""
 SENTENCE = 600
 """Characters of what a finding says in its first line."""
-
-
-_in_a_file: ContextVar[bool] = ContextVar("_in_a_file", default=False)
-
-
-@contextmanager
-def for_a_file() -> Iterator[None]:
-    """Have the texts of the block be as wide as they get: they are read elsewhere than on this terminal."""
-    token = _in_a_file.set(True)
-    try:
-        yield
-    finally:
-        _in_a_file.reset(token)
-
-
-def columns() -> int:
-    """Return the width of the output: the terminal's, or COLUMNS, at most 100; in a file 100."""
-    if _in_a_file.get():
-        return WIDEST
-    return max(40, min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns))
-
-
 VOTED = {"WRONG", "NONFINITE"}
 """Kinds on which others have something to say."""
 
@@ -60,7 +33,7 @@ def finding_text(finding: Finding) -> str:
     lines = [first, *filled(" ".join(map(str.strip, rest)), "  ")]
     for label, text in finding_rows(finding):
         # a command is not wrapped: it is copied as one line
-        lines.extend(labelled(label, text) if label != AGAIN else [f"  {label:<{LABEL - 2}}{shown(text)}"])
+        lines.extend(labelled(label, text) if label not in {AGAIN, WHY} else [f"  {label:<{LABEL - 2}}{shown(text)}"])
     return "\n".join(lines)
 
 
@@ -80,6 +53,13 @@ def finding_rows(finding: Finding) -> Iterator[tuple[str, str]]:
     yield from (*_cause(finding), *_numbers(finding), *_surroundings(finding))
     if again := finding.replay or finding.command:
         yield AGAIN, again
+    for symptom in symptoms_of(finding.symptom):
+        yield WHY, f"gradconform explain {symptom}"
+
+
+def symptoms_of(symptom: str) -> list[str]:
+    """Return the ids of the mistakes that a symptom names: several at once, or several that give the same."""
+    return [word for word in re.split(r" \+ | or ", symptom) if word]
 
 
 def _cause(finding: Finding) -> Iterator[tuple[str, str]]:
@@ -317,28 +297,6 @@ def _uncovered(result: Result) -> str:
     if result.manifest is not None and result.manifest.fewer:
         return "less was compared than the manifest pins"
     return "not everything was met that has to be"
-
-
-def filled(text: str, indent: str = "", width: int | None = None) -> list[str]:
-    """Return the lines of a text; all but the first are indented further."""
-    return _wrapped(text, indent, f"{indent}  ", width)
-
-
-def labelled(label: str, text: str) -> list[str]:
-    """Return the lines of a text with a label in a column before it."""
-    return _wrapped(text, f"  {label:<{LABEL - 2}}", " " * LABEL)
-
-
-def _wrapped(text: str, first: str, rest: str, width: int | None = None) -> list[str]:
-    lines = textwrap.wrap(
-        shown(text),
-        width or columns(),
-        initial_indent=first,
-        subsequent_indent=rest,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return [unordered(line) for line in lines]
 
 
 def smallest_text(finding: Finding) -> str:

@@ -50,8 +50,8 @@ def _number(value: Value) -> np.ndarray[Any, Any]:
     return np.asarray(getattr(value, "value", value), np.float64)
 
 
-def _masked(s: Step, by: Value) -> Value:
-    return s.k.weigh(s.k.lift((_number(by) > 0).astype(float)), s.right[0])
+def _masked(s: Step, by: Value, delta: Value) -> Value:
+    return s.k.weigh(s.k.lift((_number(by) > 0).astype(float)), delta)
 
 
 def _product_term(s: Step) -> Value | None:
@@ -212,10 +212,17 @@ def table() -> Iterator[Mistake]:
         ),
         (
             "mask-from-delta",
-            "the delta is masked by its own sign{where} (as in guided backpropagation): mask by z > 0",
-            "delta * (z > 0), not delta * (delta > 0)",
-            pulled(lambda s: _masked(s, s.delta) if isinstance(s.layer, ReLU | LeakyReLU) else None),
+            "the delta is masked by its own sign too{where} (as in guided backpropagation): mask by z > 0 alone",
+            "delta * (z > 0), not delta * (z > 0) * (delta > 0)",
+            pulled(lambda s: _masked(s, s.delta, s.right[0]) if isinstance(s.layer, ReLU | LeakyReLU) else None),
             (ReLU, LeakyReLU),
+        ),
+        (
+            "mask-from-delta",
+            "the delta is masked by its own sign{where} instead of that of z: mask by z > 0",
+            "delta * (z > 0), not delta * (delta > 0)",
+            pulled(lambda s: _masked(s, s.delta, s.delta) if isinstance(s.layer, ReLU) else None),
+            (ReLU,),
         ),
         (
             "negative-side-lost",

@@ -56,12 +56,8 @@ def _propagated(delta: Callable[[Step], Value | None]) -> Callable[[Step], Pulle
 
 
 def _whole(rows: slice) -> Callable[[Step], Pulled | None]:
-    """Return the gradients of the parameters over some of the samples alone."""
-    return _dense(
-        lambda s: (
-            s.own(weight=s.x[rows].mT @ s.delta[rows], bias=s.delta[rows].sum(axis=-2)) if s.x.shape[0] > 1 else None
-        )
-    )
+    """Return the gradients of the parameters over some of the samples alone: 0 where none is left."""
+    return _dense(lambda s: s.own(weight=s.x[rows].mT @ s.delta[rows], bias=s.delta[rows].sum(axis=-2)))
 
 
 def _before(s: Step) -> Value | None:

@@ -9,51 +9,83 @@ from typing import Any
 
 import click
 
+from gradconform.conformance import completing
 from gradconform.conformance.configured import again, configured
+from gradconform.conformance.help import Command
 from gradconform.conformance.target_words import require_folder
 from gradconform.errors import InvalidInput
 
 
-@click.command()
-@click.argument("target")
+@click.command(
+    cls=Command,
+    examples=[
+        ("gradconform layer my_function.py:Tanh", "a torch.autograd.Function, against its own forward pass"),
+        ("gradconform layer my_layer.py:forward,backward --input 3,4", "two functions of NumPy, and the input's shape"),
+        ("gradconform layer my_gelu.py:gelu --reference jax.nn:gelu", "against another function"),
+    ],
+)
+@click.argument("target", shell_complete=completing.targets)
 @click.option(
     "--input",
     "shapes",
     multiple=True,
     metavar="SHAPE",
-    help='The shape of one input, as in "3,4"; "" is a single number. Once for every input. Default: shapes are tried.',
+    help='The shape of one input, as in 3,4; "" is a single number. Once for every input. Default: shapes are tried.',
 )
 @click.option(
     "--argument",
     "arguments",
     multiple=True,
     metavar="NAME=VALUE",
-    help="An argument that is no array; may be repeated.",
+    help="Hand over this argument, which is no array, as in eps=1e-5; may be repeated.",
 )
 @click.option(
     "--reference",
     metavar="TARGET",
-    help="What outputs and gradients must agree with; default: gradients must be the derivative of TARGET itself.",
+    shell_complete=completing.targets,
+    help="Compare outputs and gradients with those of this one. Default: with the derivative of TARGET's own forward "
+    "pass.",
 )
 @click.option(
     "--dtype",
     "dtypes",
     multiple=True,
     metavar="DTYPE",
-    help="float64 or float32; may be repeated. Default: float64, or float32 where TARGET takes no other.",
+    shell_complete=completing.dtypes,
+    help="Compute in this type: float64 or float32; may be repeated. Default: float64, or what TARGET takes.",
 )
 @click.option(
-    "--max-examples", type=click.IntRange(1), default=10, show_default=True, help="How many inputs are drawn."
+    "--max-examples",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    help="How many inputs are drawn for each type.",
 )
-@click.option("--seed", type=click.IntRange(0), help="What is drawn; random if not given, and always told.")
-@click.option("--only", multiple=True, metavar="CHECK", help="Only this check; may be repeated.")
-@click.option("--exclude", multiple=True, metavar="CHECK", help="Not this check; may be repeated.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    help="Which numbers are drawn: the same seed, the same run. Random if not given, and always told.",
+)
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="CHECK",
+    shell_complete=completing.operation_checks,
+    help="Run this check alone, such as gradient; may be repeated. gradconform explain lists all.",
+)
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="CHECK",
+    shell_complete=completing.operation_checks,
+    help="Leave this check out; may be repeated.",
+)
 @click.option(
     "--framework",
     type=click.Choice(["numpy", "torch", "jax"]),
-    help="Of a plain function, where its source does not tell.",
+    help="Say what a plain function is written in, where its source does not tell.",
 )
-@click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the machine-readable result here.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the result as JSON into this file.")
 @configured
 def layer(
     target: str,

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gradconform.conformance.message import _short, _told_apart, columns, filled, labelled
+from gradconform.conformance.message import _short, _told_apart
 from gradconform.conformance.operation_trial import Failure
 from gradconform.conformance.results import EXIT_CODES, Number, Verdict, _spelled_out, spelled
+from gradconform.conformance.wrapping import columns, filled, labelled
 
 STATES = ("passed", "failed", "kink", "unsupported")
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from gradconform.conformance.configuration import TABLE, Configuration, shown
+from gradconform.conformance.configuration import TABLE, Configuration
 from gradconform.conformance.nearest import hint
 from gradconform.conformance.profiles import PROFILES, Profile
+from gradconform.conformance.untrusted import shown
 from gradconform.errors import InvalidInput
 
 PART = "profiles"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import click
 
+from gradconform.conformance.help import Command
+
 PROGRAM = "gradconform.program"
 """Where a command keeps the words behind `--`."""
 
 
-class WithProgram(click.Command):
+class WithProgram(Command):
     """A command whose arguments behind `--` are a program."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

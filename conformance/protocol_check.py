@@ -17,7 +17,7 @@ from gradconform.adapters.process import TIMEOUT
 from gradconform.adapters.protocol import PROTOCOL, Result, Skipped, Started, Stop, encode
 from gradconform.adapters.tensors import Outbox
 from gradconform.conformance.conversation import Conversation, Wrong, said, smallest_case
-from gradconform.conformance.message import columns, filled
+from gradconform.conformance.wrapping import columns, filled
 from gradconform.dtypes import dtype_of, finfo
 from gradconform.errors import GradconformError
 

@@ -7,18 +7,26 @@ import sys
 
 import click
 
+from gradconform.conformance.help import Command
 from gradconform.errors import InvalidInput
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=[
+        ("gradconform protocol -- ./my_backprop", "each step of the conversation, and the line to mend"),
+        ("gradconform protocol --schema > protocol.schema.json", "the JSON Schema of all messages"),
+    ],
+)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- PROGRAM [ARGUMENT]...")
-@click.option("--schema", is_flag=True, help="Write the JSON Schema of all messages instead.")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of all messages instead.")
 @click.option(
     "--timeout",
     type=click.FloatRange(0, min_open=True),
     default=10.0,
     show_default=True,
-    help="Seconds that an answer may take.",
+    metavar="SECONDS",
+    help="How long an answer may take.",
 )
 def protocol(command: tuple[str, ...], schema: bool, timeout: float) -> None:
     """Test whether a program speaks the protocol by which other languages are checked, step by step.

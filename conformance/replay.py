@@ -22,13 +22,13 @@ from gradconform.conformance.diagnosis import diagnose
 from gradconform.conformance.findings import Failure, finding_of
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.judge import UNSTEADY, Judgement, judge
-from gradconform.conformance.message import filled, finding_text
+from gradconform.conformance.message import finding_text
 from gradconform.conformance.plan import Plan, network_strategy
 from gradconform.conformance.results import Finding, spelled
 from gradconform.conformance.situation import Situation
 from gradconform.conformance.state import FOR_A_RUN, kept
-from gradconform.errors import CandidateFailed
-from gradconform.network import one_line
+from gradconform.conformance.wrapping import filled
+from gradconform.errors import CandidateFailed, one_line
 
 MOST_CALLS = 2000
 """So many calls are made at most to meet a failure again that calls before it may have brought about."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gradconform.conformance import completing
 from gradconform.conformance.configured import settings_here
 from gradconform.conformance.program_words import PROGRAM, WithProgram
 from gradconform.conformance.target_words import require_folder
@@ -22,25 +23,44 @@ if TYPE_CHECKING:
 EXIT_NOTHING = 5
 
 
-@click.command(cls=WithProgram)
-@click.argument("case", metavar="ID|FILE|FOLDER")
-@click.argument("target", required=False)
-@click.option("--pin", is_flag=True, help="Keep the case in your repository: every later check replays it first.")
+@click.command(
+    cls=WithProgram,
+    examples=[
+        ("gradconform replay 5412b217", "a case that a run here has found"),
+        ("gradconform replay 5412b217 --pin", "the same, kept in your repository"),
+        ("gradconform replay 5412b217.json my_mlp.py:gradients", "a file that somebody sent, with your own code"),
+        ("gradconform replay gradconform-cases", "all cases of a folder"),
+    ],
+)
+@click.argument("case", metavar="ID|FILE|FOLDER", shell_complete=completing.cases)
+@click.argument("target", required=False, shell_complete=completing.targets)
+@click.option(
+    "--pin",
+    is_flag=True,
+    help="Keep the case, in gradconform-cases of your repository: every later check replays it first.",
+)
 @click.option(
     "--to",
     "folder",
     type=click.Path(file_okay=False),
-    help="With --pin: the folder. Default: where check looks, which is gradconform-cases unless you configure another.",
+    help="Pin into this folder. Default: where check looks, which is gradconform-cases unless you configure another.",
 )
-@click.option("--isolate", is_flag=True, help="Run the TARGET in a process of its own.")
+@click.option(
+    "--isolate", is_flag=True, help="Run the TARGET in a process of its own: if it crashes, the replay goes on."
+)
 @click.option(
     "--timeout",
     type=click.FloatRange(0, min_open=True),
     metavar="SECONDS",
-    help="What one call may take. Default: what it might in the run that found the case.",
+    help="How long one call may take. Default: as long as in the run that found the case.",
 )
-@click.option("--max-memory", type=click.IntRange(1), metavar="MIB", help="What one call may allocate; default alike.")
-@click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the machine-readable result here.")
+@click.option(
+    "--max-memory",
+    type=click.IntRange(1),
+    metavar="MIB",
+    help="How much one call may allocate. Default: as much as in the run that found the case.",
+)
+@click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the result as JSON into this file.")
 @click.pass_context
 def replay(
     ctx: click.Context,
@@ -54,12 +74,6 @@ def replay(
     json_file: str | None,
 ) -> None:
     """Judge a kept case again: does it still fail, as it did?
-
-    \b
-    gradconform replay 5412b217                     a case that a run here has found
-    gradconform replay 5412b217 --pin               the same, kept in your repository
-    gradconform replay 5412b217.json my_mlp.py:gradients
-    gradconform replay gradconform-cases            all cases of a folder
 
     The case is judged by the checks and in the type in which it failed. Cases are kept in .gradconform/cases of the
     current folder, and pinned ones in gradconform-cases: only a file there runs the implementation that it names. For

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gradconform.conformance.configured import configured
+from gradconform.conformance.help import Commands
 from gradconform.conformance.manifest_cli import manifest_options, pinning_of_parts
 from gradconform.conformance.report_ci_cli import annotate, badge
 from gradconform.conformance.report_options import Reports, report_options
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from gradconform.conformance.results import Result
 
 
-@click.group()
+@click.group(cls=Commands)
 def report() -> None:
     """Make reports of runs that were made, and one result of several."""
 
@@ -26,18 +27,19 @@ report.add_command(annotate)
 report.add_command(badge)
 
 
-@report.command()
+@report.command(
+    examples=[
+        ("gradconform check --seed 1 --shard 1/4 --json 1.json", "on one machine"),
+        ("gradconform check --seed 1 --shard 2/4 --json 2.json", "on another, and so on"),
+        ("gradconform report merge 1.json 2.json 3.json 4.json", "the whole of it"),
+    ]
+)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @configured
 @report_options
 @manifest_options
 def merge(files: tuple[str, ...], reports: Reports, manifest: str | None, write_manifest: str | None) -> None:
     """Put the results of all shards of a run together, and print them as the run would have.
-
-    \b
-    gradconform check --seed 1 --max-examples 1000 --shard 1/4 --json 1.json      on one machine
-    gradconform check --seed 1 --max-examples 1000 --shard 2/4 --json 2.json      on another, and so on
-    gradconform report merge 1.json 2.json 3.json 4.json
 
     The totals are those of the run in one piece. Exit codes: those of check; 4 also where a shard is missing, is there
     twice, was interrupted or is of another run.

@@ -12,9 +12,10 @@ from typing import Literal
 from xml.etree import ElementTree as ET
 
 from gradconform.conformance.checks import CHECKS
-from gradconform.conformance.message import coverage_text, finding_text, for_a_file, headline, tally_text, verdict_text
+from gradconform.conformance.message import coverage_text, finding_text, headline, tally_text, verdict_text
 from gradconform.conformance.results import Finding, Result, Tally, Verdict
 from gradconform.conformance.untrusted import named, shown
+from gradconform.conformance.wrapping import for_a_file
 
 RUN = "gradconform"
 """The name of the suite that stands for the whole run."""

@@ -12,17 +12,11 @@ from itertools import takewhile
 
 from gradconform.conformance.checks import CHECKS
 from gradconform.conformance.compare import LOOKS
-from gradconform.conformance.message import (
-    coverage_table,
-    coverage_text,
-    finding_text,
-    for_a_file,
-    headline,
-    verdict_text,
-)
+from gradconform.conformance.message import coverage_table, coverage_text, finding_text, headline, verdict_text
 from gradconform.conformance.results import Finding, Result, Tally, Verdict
 from gradconform.conformance.sharpness import QUANTILES
 from gradconform.conformance.untrusted import LONGEST, NAME, named, shown
+from gradconform.conformance.wrapping import for_a_file
 
 LARGEST = 1000 << 10
 """Bytes of a report: GitHub takes 1 MiB for a step, in which others may write too."""

@@ -33,12 +33,14 @@ class Format(NamedTuple):
 
 
 FORMATS = {
-    "json": Format("results", "Result.to_json", "Write the machine-readable result here."),
-    "junit": Format("report_junit", "junit_report", "Write JUnit XML here, which CI systems show as tests."),
+    "json": Format("results", "Result.to_json", "Write the result as JSON into this file."),
+    "junit": Format("report_junit", "junit_report", "Write JUnit XML into this file, which CI systems show as tests."),
     "markdown": Format(
-        "report_markdown", "markdown_report", "Write Markdown here, as for the summary of a GitHub job."
+        "report_markdown", "markdown_report", "Write Markdown into this file, as for the summary of a GitHub job."
     ),
-    "html": Format("report_html", "html_report", "Write a page here that needs nothing else: tables and pictures."),
+    "html": Format(
+        "report_html", "html_report", "Write a page into this file, with tables and pictures, that needs nothing else."
+    ),
 }
 """By the name of the option. A new format is one more row."""
 

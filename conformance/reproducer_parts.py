@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from gradconform.case import Array
 from gradconform.conformance.casefile import CaseFile
+from gradconform.errors import one_line
 from gradconform.losses import LossRecord
-from gradconform.network import Network, one_line
+from gradconform.network import Network
 from gradconform.reference.losses import fused
 
 WIDTH = 100

@@ -17,8 +17,8 @@ from gradconform.conformance.sharpness import Sharpness
 from gradconform.conformance.summary import Summary
 from gradconform.conformance.sums import added
 from gradconform.conformance.untrusted import shown
-from gradconform.errors import InvalidInput
-from gradconform.network import Network, one_line
+from gradconform.errors import InvalidInput, one_line
+from gradconform.network import Network
 
 Verdict = Literal["passed", "failed", "interrupted", "nothing compared", "not covered", "broken"]
 Number = float | str

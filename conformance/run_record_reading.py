@@ -8,8 +8,7 @@ import msgspec
 
 from gradconform.conformance.results import Result
 from gradconform.conformance.run_record import VERSION, Header, Line, patched, unkeyed
-from gradconform.errors import InvalidInput
-from gradconform.network import one_line
+from gradconform.errors import InvalidInput, one_line
 
 BEGINS = b'{"record":'
 """How the record of a run begins."""

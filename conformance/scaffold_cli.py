@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import click
 
+from gradconform.conformance.help import Command
 from gradconform.errors import InvalidInput
 
 
@@ -86,8 +87,14 @@ KINDS = "\n".join(f"{kind:<20} {scaffold.sentence}" for kind, scaffold in SCAFFO
 
 
 @click.command(
+    cls=Command,
+    examples=[
+        ("gradconform init textbook", "textbook.py, to be filled with your own"),
+        ("gradconform init torch-function my_tanh.py", "under another name"),
+        ("gradconform init ci", "a workflow that checks every change on GitHub"),
+    ],
     help="Write a file to start from: a commented implementation that runs, and is right; or what runs it in CI.\n\n"
-    f"KIND is one of\n\n\b\n{KINDS}\n\nNothing is overwritten."
+    f"KIND is one of\n\n\b\n{KINDS}\n\nNothing is overwritten.",
 )
 @click.argument("kind", type=click.Choice(list(SCAFFOLDS)), metavar="KIND")
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gradconform.conformance import completing
+from gradconform.conformance.help import Command
 from gradconform.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -16,17 +18,19 @@ if TYPE_CHECKING:
 LANGUAGES = ("numpy", "torch", "jax", "c")
 
 
-@click.command()
-@click.argument("case", metavar="[ID|FILE|FOLDER]", required=False)
+@click.command(
+    cls=Command,
+    examples=[
+        ("gradconform show", "what is kept here"),
+        ("gradconform show 5412b217", "one case"),
+        ("gradconform show 5412b217 --as numpy > case.py", "a script, with a place for your own gradients"),
+        ("gradconform show 5412b217 --as c > case.c", "the same in C"),
+    ],
+)
+@click.argument("case", metavar="[ID|FILE|FOLDER]", required=False, shell_complete=completing.cases)
 @click.option("--as", "language", type=click.Choice(LANGUAGES), help="Print a self-contained script of the case.")
 def show(case: str | None, language: str | None) -> None:
     """Show a kept case: what was found, and all its numbers; or a script that computes what is expected.
-
-    \b
-    gradconform show                                what is kept here
-    gradconform show 5412b217                       one case
-    gradconform show 5412b217 --as numpy > case.py  a script, with a place for your own gradients
-    gradconform show 5412b217 --as c > case.c
 
     A script needs NumPy, PyTorch, JAX or a C compiler alone, and nothing of gradconform. Nothing that the case file
     names is run.

@@ -8,7 +8,8 @@ import numpy as np
 
 from gradconform.case import Array
 from gradconform.conformance.casefile import CaseFile, finding_from
-from gradconform.conformance.message import columns, filled, finding_text
+from gradconform.conformance.message import finding_text
+from gradconform.conformance.wrapping import columns, filled
 
 FEW = 1000
 """More numbers than this are not all shown: they are in the file."""

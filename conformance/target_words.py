@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from gradconform.conformance import completing
 from gradconform.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ MAX_MEMORY = 8192
 """MiB that one call may allocate."""
 
 NETWORK_HELP = (
-    'One network instead of all kinds: notation, as in "4 -> Dense(8) -> Tanh -> Dense(3), SoftmaxCrossEntropy", '
-    "or a file with it or its JSON."
+    'Check one network instead of all kinds: its notation, as in "4 -> Dense(8) -> Tanh -> Dense(3), '
+    'SoftmaxCrossEntropy", where * stands for any width, or a file with the notation or with JSON.'
 )
 
 
@@ -34,19 +35,32 @@ def _options(*several: Callable[[Command], Command]) -> Callable[[Command], Comm
 
 
 check_options = _options(
-    click.option("--only", multiple=True, metavar="CHECK", help="Only this check; may be repeated."),
-    click.option("--exclude", multiple=True, metavar="CHECK", help="Not this check; may be repeated."),
+    click.option(
+        "--only",
+        multiple=True,
+        metavar="CHECK",
+        shell_complete=completing.checks,
+        help="Run this check alone, such as parameters; may be repeated. gradconform explain lists all.",
+    ),
+    click.option(
+        "--exclude",
+        multiple=True,
+        metavar="CHECK",
+        shell_complete=completing.checks,
+        help="Leave this check out; may be repeated.",
+    ),
     click.option(
         "--affine",
         is_flag=True,
-        help="Tighter bounds from the inputs on, many times as costly: for large networks that show gradients alone.",
+        help="Make the bounds from the inputs on tighter, at many times the cost: for large networks of which the "
+        "gradients alone are shown.",
     ),
 )
 """Which checks are run, and by which bounds."""
 
 limit_options = _options(
     click.option(
-        "--isolate", is_flag=True, help="Run each TARGET in a process of its own: whatever it does, the run goes on."
+        "--isolate", is_flag=True, help="Run each TARGET in a process of its own: if it crashes, the run goes on."
     ),
     click.option(
         "--timeout",
@@ -54,7 +68,7 @@ limit_options = _options(
         default=TIMEOUT,
         show_default=True,
         metavar="SECONDS",
-        help="What one call of a TARGET may take.",
+        help="How long one call of a TARGET may take; one that takes longer is ended, as TIMEOUT.",
     ),
     click.option(
         "--max-memory",
@@ -62,7 +76,7 @@ limit_options = _options(
         default=MAX_MEMORY,
         show_default=True,
         metavar="MIB",
-        help="What one call of a TARGET may allocate, where the system has such a limit.",
+        help="How much one call of a TARGET may allocate, where the system has such a limit.",
     ),
 )
 """What a call may take."""
@@ -73,9 +87,9 @@ case_options = _options(
         type=click.Path(file_okay=False),
         default=".gradconform/cases",
         show_default=True,
-        help="The folder into which each failure is written, for replay and show.",
+        help="Write each failure into this folder, for gradconform replay and show.",
     ),
-    click.option("--no-cases", is_flag=True, help="Write no case files."),
+    click.option("--no-cases", is_flag=True, help="Keep no failures: write no case files."),
 )
 """Where failures are written."""
 

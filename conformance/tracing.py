@@ -10,8 +10,8 @@ import numpy as np
 from gradconform.case import Array, Case, Gradients
 from gradconform.conformance.examples import Draw, Example
 from gradconform.conformance.implementations import REFERENCE, Implementation
-from gradconform.conformance.message import columns, filled
 from gradconform.conformance.situation import CallFailed, Situation, Subject
+from gradconform.conformance.wrapping import columns, filled
 from gradconform.layers import Dense, Sigmoid
 from gradconform.losses import SoftmaxCrossEntropy
 from gradconform.network import Network
@@ -27,7 +27,7 @@ MOST_ELEMENTS = 24
 NARROWEST, WIDEST = 8, 16
 """Columns of a number: its digits are cut to what the width of the output leaves."""
 RATIO = 12
-LABEL, NARROW_LABEL = 28, 16
+LABEL, NARROW_LABEL, SHORTEST_LABEL = 28, 16, 12
 """Columns of an index, on wide and on narrow outputs."""
 
 
@@ -47,6 +47,7 @@ def trace_text(network: Network, implementations: Sequence[Implementation], seed
         except NotImplementedError as error:
             lines += filled(f"{subject.implementation.name}: not supported: {error}")
     table = _Table([REFERENCE, *found])
+    lines += table.legend()
     expected = situation.expected(subjects[0].implementation).gradients if subjects else None
     reference = gradients(case.network, case.parameters, case.batch)
     for layer in trace(case.network, case.parameters, case.batch, reference):
@@ -93,14 +94,24 @@ class _Table:
     def __init__(self, names: Sequence[str]) -> None:
         self.names = names
         self.label = LABEL if columns() >= LABEL + RATIO + WIDEST * len(names) else NARROW_LABEL
+        if columns() < self.label + RATIO + NARROWEST * len(names):
+            self.label = SHORTEST_LABEL
         room = columns() - self.label - RATIO
         self.width = max(NARROWEST, min(WIDEST, room // len(names)))
+        # a name that is wider than its column is not cut: a letter stands for it
+        self.titles = [
+            name if len(name) < self.width else f"({chr(ord('a') + number)})" for number, name in enumerate(names)
+        ]
+
+    def legend(self) -> Iterator[str]:
+        """Yield what stands for whom."""
+        yield from (f"{title}  {name}" for title, name in zip(self.titles, self.names, strict=True) if title != name)
 
     def header(self, title: str) -> Iterator[str]:
         if len(title) >= self.label:
             yield title
             title = ""
-        names = "".join(f"{name[: self.width - 1]:>{self.width}}" for name in self.names)
+        names = "".join(f"{name:>{self.width}}" for name in self.titles)
         ratio = f"{'error/bound':>{RATIO}}" if len(self.names) > 1 else ""
         yield f"{title:<{self.label}}{names}{ratio}"
 

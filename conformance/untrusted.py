@@ -6,7 +6,7 @@ by escape sequences, nor to a CI system that reads the log for them.
 
 from __future__ import annotations
 
-from gradconform.network import one_line
+from gradconform.errors import one_line
 
 LONGEST = 4000
 """Characters of one text."""

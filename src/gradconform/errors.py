@@ -37,3 +37,11 @@ def first_line(error: BaseException) -> str:
         return (str(error).splitlines() or [""])[0]
     except Exception:  # somebody's own exception
         return ""
+
+
+def one_line(message: str, limit: int = 300) -> str:
+    """Return `message` as one line of at most `limit` printable characters."""
+    if len(message) <= limit and message.isprintable():
+        return message
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message[: limit + 1])
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -8,7 +8,7 @@ from typing import get_args
 
 import msgspec
 
-from gradconform.errors import InvalidInput
+from gradconform.errors import InvalidInput, one_line
 from gradconform.layers import Layer, at_least_one
 from gradconform.losses import Loss
 
@@ -93,11 +93,3 @@ def _parameters(network: Network) -> tuple[tuple[str, tuple[int, ...]], ...]:
         for index, (layer, width) in enumerate(zip(network.layers, _widths(network), strict=False))
         for name, shape in layer.parameters(width).items()
     )
-
-
-def one_line(message: str, limit: int = 300) -> str:
-    """Return `message` as one line of at most `limit` printable characters."""
-    if len(message) <= limit and message.isprintable():
-        return message
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message[: limit + 1])
-    return text if len(text) <= limit else text[: limit - 3] + "..."

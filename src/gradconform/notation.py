@@ -14,10 +14,10 @@ from typing import Any, NoReturn, get_args
 
 import msgspec
 
-from gradconform.errors import InvalidInput
+from gradconform.errors import InvalidInput, one_line
 from gradconform.layers import Layer, Record
 from gradconform.losses import Loss
-from gradconform.network import Network, one_line
+from gradconform.network import Network
 
 LAYERS: dict[str, type[Record]] = {kind.__name__: kind for kind in get_args(Layer)}
 LOSSES: dict[str, type[Record]] = {kind.__name__: kind for kind in get_args(Loss)}

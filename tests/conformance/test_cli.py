@@ -195,6 +195,7 @@ def test_nothing_compared_is_exit_5(tmp_path):
     assert done.returncode == 5
     assert "NOTHING COMPARED" in done.stdout
     assert "none.py:gradients does not support everything that was drawn: not yet" in done.stdout
+    assert "gradconform: next: gradconform doctor   # what is installed" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["check", "fuzz"])

@@ -15,7 +15,6 @@ from gradconform.conformance.engine import run
 from gradconform.conformance.faults import FAULTS
 from gradconform.conformance.implementations import Implementation, reference
 from gradconform.conformance.message import (
-    columns,
     coverage_table,
     coverage_text,
     finding_text,
@@ -26,6 +25,7 @@ from gradconform.conformance.message import (
 from gradconform.conformance.plan import Plan, network_strategy
 from gradconform.conformance.results import Finding, Result, Tally
 from gradconform.conformance.sharpness import Sharpness
+from gradconform.conformance.wrapping import columns
 from gradconform.network import Network
 from gradconform.reference.backpropagation import gradients
 
@@ -90,6 +90,7 @@ def test_a_complete_message(failed, wide):
         " " * 23 + "rounding, in all # cases that fail and the one that does not",
         "  check  parameters WRONG Dense.bias",
         f"  again  {COMMAND}",
+        "  why  gradconform explain bias-mean",
         "bias-mean  float64",
         "  20 networks, 576 comparisons of # elements",
         "  from the inputs  pass #  fail #  vacuous #",

@@ -196,6 +196,34 @@ def test_tinygrads_tanh_loses_digits_near_0():
     assert root_of(example(TINY), network, [[1e-3]], "float32") == ("outputs", "WRONG", "output 1")
 
 
+MYGRAD = "with_mygrad.py:gradients"
+
+
+@framework("mygrad")
+def test_mygrads_elu_cancels_near_zero():
+    """It computes alpha (exp(x) - 1) where expm1 keeps the digits."""
+    network = "1 -> Dense(1) -> ELU, MeanSquaredError"
+    assert root_of(example(MYGRAD), network, [[-1e-9]]) == ("outputs", "WRONG", "output 1")
+    assert root_of(example(MYGRAD), network, [[1.5]]) is None
+
+
+@framework("mygrad")
+def test_mygrads_leaky_relu_has_no_gradient_at_0():
+    """It adds maximum(x, 0) and slope minimum(x, 0), both of which have the derivative 0 at 0."""
+    network = "1 -> Dense(1) -> LeakyReLU(slope=0.25), MeanSquaredError"
+    assert root_of(example(MYGRAD), network, [[0.0]]) == ("deltas", "WRONG", "delta 0")
+    assert root_of(example(MYGRAD), network, [[-1.0]]) is None
+
+
+@framework("mygrad")
+def test_mygrad_agrees_elsewhere():
+    for activation in ("Tanh", "Sigmoid", "ReLU", "Softmax"):
+        result = check(
+            MYGRAD, max_examples=6, networks=[gc.parse(f"3 -> Dense(4) -> {activation} -> Dense(2), MeanSquaredError")]
+        )
+        assert result.passed, str(result)
+
+
 def test_all_examples_are_tested():
     tested = Path(__file__).read_text("utf-8")
     assert all(path.name in tested for path in FOLDER.glob("*.py"))
@@ -205,4 +233,4 @@ def test_what_is_promised_is_installed():
     if PROMISED:
         missing = [name for name in PROMISED.split(",") if importlib.util.find_spec(name) is None]
         assert missing == []
-        assert set(PROMISED.split(",")) == {"micrograd", "autograd", "sklearn", "tinygrad", "dask"}
+        assert set(PROMISED.split(",")) == {"micrograd", "autograd", "mygrad", "sklearn", "tinygrad", "dask"}
