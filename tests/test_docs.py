@@ -36,13 +36,8 @@ import pytest
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[1]
-PAGES = {
-    path.relative_to(ROOT).as_posix(): path
-    for path in sorted(
-        [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
-        + [*(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("**/*.md")]
-    )
-}
+PLACES = ("*.md", "docs/*.md", "examples/**/*.md")
+PAGES = {path.relative_to(ROOT).as_posix(): path for place in PLACES for path in sorted(ROOT.glob(place))}
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 NOTE = re.compile(r"<!--\s+(.*?)\s+-->", re.DOTALL)
 NOTES = ("file: ", "goes on: ", "copy: ", "edit: ", "run as: ", "exit: ", "numbers", "needs: ", "not run: ")
@@ -50,7 +45,6 @@ COMMANDS = ("console", "sh")
 RUN = ("python", "json", "toml", *COMMANDS)
 NOT_CODE = ("text", "yaml", "markdown", "html", "diff", "c", "rust", "javascript", "ini")
 MOST_NOT_RUN = 12
-PROMISED = os.environ.get("GRADCONFORM_EXPECT_WILD")
 NUMBER = re.compile(r"-?\d[\d,.]*(?:e[+-]?\d+)?")
 
 
@@ -68,10 +62,7 @@ class Block:
 
     @property
     def needs_are_met(self):
-        return all(
-            shutil.which(name) or PROMISED or importlib.util.find_spec(name) is not None
-            for name in self.noted("needs:")
-        )
+        return all(shutil.which(name) or importlib.util.find_spec(name) for name in self.noted("needs:"))
 
 
 class Command(NamedTuple):
@@ -154,7 +145,7 @@ def fits(shown, printed, *, numbers=False):
         if place is None:
             return False
         at = place + len(part)
-    return at == len(words) or not parts[-1]
+    return at == len(words) or (len(parts) > 1 and not parts[-1])
 
 
 class Shell:
@@ -222,7 +213,7 @@ class Reader:
         if block.noted("file:") or block.noted("goes on:"):
             target = self.folder / [*block.noted("file:"), *block.noted("goes on:")][0]
             target.parent.mkdir(parents=True, exist_ok=True)
-            before = target.read_text("utf-8") if block.noted("goes on:") else ""
+            before = target.read_text("utf-8") + "\n\n" if block.noted("goes on:") else ""
             target.write_text(before + block.text, "utf-8")
         elif block.language == "python":
             exec(compile("\n" * block.line + block.text, place, "exec"), self.names)
