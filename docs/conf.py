@@ -22,6 +22,7 @@ extensions = [
     "extensions.mathml",
     "extensions.drawn",
     "extensions.elsewhere",
+    "extensions.navigation",
 ]
 exclude_patterns = ["drawings"]
 nitpicky = True

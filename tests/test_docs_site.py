@@ -1,8 +1,9 @@
-"""The links between the pages, as the repository's own site shows them; and what the built site is looked through by."""
+"""The links between the pages, as the repository's own site shows them, and the scripts of the documentation."""
 
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import re
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def script(name):
 def anchors(page):
     """Return the anchors of a page's headings, as GitHub and the site name them."""
     tokens = MARKDOWN.parse(page.read_text("utf-8"))
-    titles = [token.content for before, token in zip(tokens, tokens[1:], strict=False) if before.type == "heading_open"]
+    titles = [token.content for before, token in itertools.pairwise(tokens) if before.type == "heading_open"]
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
