@@ -24,6 +24,7 @@ extensions = [
     "extensions.drawn",
     "extensions.elsewhere",
     "extensions.navigation",
+    "extensions.symptoms",
 ]
 exclude_patterns = ["drawings"]
 nitpicky = True
