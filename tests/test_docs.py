@@ -288,3 +288,36 @@ def test_few_blocks_are_not_run_and_each_has_a_reason():
     ]
     assert all(len(reason.split()) > 1 for _, reason in reasons)
     assert len(reasons) <= MOST_NOT_RUN, reasons
+
+
+def test_what_is_shown_is_compared_with_what_is_printed():
+    printed = "a  12 rows\nb\nPASSED  x: 3\n  networks, 1.5 s\n"
+    assert fits("a  7 rows\nb\nPASSED  x: 3 networks, 9 s\n", printed)
+    assert fits("a  7 rows\n...\nPASSED  x: 3 networks, 9 s\n", printed)
+    assert fits("...\nb\n...\n", printed)
+    for wrong in ("a  7 rows\nb\n", "b\n...\n", "...\na\n", "a  7 rows\n...\nFAILED  x: 3 networks, 9 s\n", ""):
+        assert not fits(wrong, printed)
+
+
+def test_numbers_are_compared_where_a_note_says_so():
+    assert fits("w  0.1000000001 2\n", "w 0.1000000001 2\n", numbers=True)
+    assert not fits("w  0.10001 2\n", "w 0.1 2\n", numbers=True)
+
+
+def test_a_page_that_shows_what_is_not_printed_fails(tmp_path, monkeypatch):
+    class Told:
+        def run(self, line, folder, scratch):
+            return 0, "right\n", ""
+
+    page = tmp_path / "page.md"
+    reader = Reader(tmp_path, tmp_path, Told())
+    page.write_text("```console\n$ say\nright\n```\n\n<!-- not run: is another machine's -->\n```sh\nsay\n```\n")
+    reader.read(page)
+    for wrong in (
+        "```console\n$ say\nwrong\n```",
+        "<!-- exit: 1 -->\n```sh\nsay\n```",
+        "```python\nraise AssertionError\n```",
+    ):
+        page.write_text(wrong)
+        with pytest.raises(AssertionError):
+            reader.read(page)
