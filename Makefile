@@ -3,11 +3,12 @@ PYTHON ?= python3
 TOX := .venv/bin/tox
 
 .DEFAULT_GOAL := help
-.PHONY: help test conformance clean
+.PHONY: help test conformance docs clean
 
 help:
 	@echo 'make conformance   hold the installed NumPy, PyTorch and JAX against each other'
 	@echo 'make test          lint, types on the wheel, and the tests with both frameworks, either and none'
+	@echo 'make docs          the documentation as pages in build/docs'
 	@echo 'make clean         remove .venv, .tox and everything that is generated'
 
 # Installing uses one core an environment, so two at a time; the tests use all cores, so one after the other.
@@ -18,6 +19,9 @@ test: .venv/installed
 conformance: .venv/installed
 	$(TOX) run -e conformance
 
+docs: .venv/installed
+	$(TOX) run -e docs
+
 # The file is touched last: an interrupted installation starts again.
 .venv/installed: constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -27,5 +31,5 @@ conformance: .venv/installed
 	@touch $@
 
 clean:
-	rm -rf .venv .tox .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info src/*.egg-info
+	rm -rf .venv .tox docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

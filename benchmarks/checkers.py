@@ -143,13 +143,43 @@ def check_grads_passes(candidate: Any, size: int, wide: bool, mode: str = "rev")
     return True
 
 
+def chex_passes(candidate: Any, size: int, mode: str) -> bool:
+    """Return whether chex.assert_numerical_grads with its defaults passes the candidate, in float32."""
+    chex: Any = importlib.import_module("chex")
+    x = jnp.asarray(np.random.default_rng(0).standard_normal(size), "float32")
+    try:
+        chex.assert_numerical_grads(candidate, (x,), order=1, modes=[mode])
+    except AssertionError:
+        return False
+    return True
+
+
+def beside_chex(largest: int) -> None:
+    """Print the table of chex alone, which is none of this project's dependencies."""
+    chex_passes(jax_function(FAULTS[0]), 3, "rev")
+    print(f"{'of x**2, elements':<37}{'reverse 32':<17}forward 32")
+    for fault in FAULTS:
+        for size in fault.sizes:
+            if size <= largest:
+                reverse, forward = jax_function(fault), jax_forward_function(fault)
+                cells = (
+                    timed(lambda reverse=reverse, size=size: chex_passes(reverse, size, "rev")),
+                    timed(lambda forward=forward, size=size: chex_passes(forward, size, "fwd")),
+                )
+                print(f"{f'{fault.name} {size:,}':<37}{cells[0]:<17}{cells[1]}", flush=True)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--largest", type=int, default=200_000, help="leave out larger sizes")
     parser.add_argument("--slow", type=int, default=1_000, help="up to which size the slow gradcheck is run")
+    parser.add_argument("--chex", action="store_true", help="chex.assert_numerical_grads alone, if it is installed")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
+    if arguments.chex:
+        beside_chex(arguments.largest)
+        return
     columns = (
         "gradconform",
         "gradcheck",
