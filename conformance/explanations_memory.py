@@ -48,11 +48,12 @@ def _sums() -> Iterator[Explanation]:
         f"{GRADS['numpy']}\n{added}",
         program="fixed widths",
         torch=Lines(
-            TORCH_LEAVES,
+            f"{TORCH_LEAVES}\n---\n{GRADS['torch']}",
             "for path, array in parameters.items():\n"
             "    leaf = KEPT.setdefault(path, torch.tensor(array, requires_grad=True))  # and no zero_grad\n"
             "    leaf.data = torch.tensor(array)\n"
-            "leaves = dict(KEPT)",
+            "leaves = dict(KEPT)\n---\n"
+            "grads = {path: leaf.grad.clone().numpy() for path, leaf in leaves.items()}",
         ),
         jax=_all(added)["jax"],
         alike="Accumulating over several batches on purpose: that is done outside, with what is returned.",
