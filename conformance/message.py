@@ -18,8 +18,8 @@ from gradconform.conformance.wrapping import LABEL, WIDEST, filled, labelled
 
 FEW = 5
 """More names than this are counted and not told."""
-AGAIN, WHY = "again", "why"
-"""The labels of the commands that show a finding once more, and that explain it."""
+COMMANDS = AGAIN, WHY = "again", "why"
+"""The labels of the commands that show a finding once more, and that explain it: each is copied as one line."""
 SENTENCE = 600
 """Characters of what a finding says in its first line."""
 VOTED = {"WRONG", "NONFINITE"}
@@ -32,8 +32,7 @@ def finding_text(finding: Finding) -> str:
     first, *rest = filled(f"FAILED  {headline(finding)}", width=WIDEST)
     lines = [first, *filled(" ".join(map(str.strip, rest)), "  ")]
     for label, text in finding_rows(finding):
-        # a command is not wrapped: it is copied as one line
-        lines.extend(labelled(label, text) if label not in {AGAIN, WHY} else [f"  {label:<{LABEL - 2}}{shown(text)}"])
+        lines.extend(labelled(label, text) if label not in COMMANDS else [f"  {label:<{LABEL - 2}}{shown(text)}"])
     return "\n".join(lines)
 
 

@@ -18,7 +18,7 @@ from markupsafe import Markup
 import gradconform
 from gradconform.conformance.compare import LOOKS
 from gradconform.conformance.message import (
-    AGAIN,
+    COMMANDS,
     FEW,
     LOOK_NAMES,
     finding_rows,
@@ -51,7 +51,7 @@ MOST_FINDINGS, MOST_LINES = 100, 200
 LINE = 400
 """Characters of the line of a finding, and of an entry of a list."""
 MOST_NOTES, MOST_VERSIONS = 100, 12
-CODE = ("write", "not", AGAIN)
+CODE = ("write", "not", *COMMANDS)
 """How the labels begin of what is to be copied."""
 TONES = {"passed": "good", "failed": "bad", "broken": "bad"}
 """The colours of verdicts; the others are of neither kind."""
@@ -153,8 +153,8 @@ def environment() -> Environment:
         keep_trailing_newline=True,
     )
     made.globals |= {
-        "AGAIN": AGAIN,
         "CODE": CODE,
+        "COMMANDS": COMMANDS,
         "LOOKS": LOOKS,
         "LOOK_NAMES": LOOK_NAMES,
         "QUANTILES": QUANTILES,
