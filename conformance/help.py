@@ -60,6 +60,9 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "--markdown",
         "--html",
         "--record",
+        "--output",
+        "--outputs",
+        "--label",
     ),
 }
 """The options of all commands, by what they are about."""

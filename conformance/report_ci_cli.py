@@ -7,24 +7,27 @@ from pathlib import Path
 
 import click
 
+from gradconform.conformance.help import Command
 from gradconform.conformance.target_words import require_folder
 from gradconform.errors import InvalidInput
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=[
+        ("gradconform report annotate result.json", "after gradconform check --json result.json"),
+        ('gradconform report annotate result.json --outputs "$GITHUB_OUTPUT"', "in a step that others ask"),
+    ],
+)
 @click.argument("file", metavar="FILE")
 @click.option(
     "--outputs",
+    metavar="FILE",
     type=click.Path(dir_okay=False),
     help="Append verdict, comparisons and findings to this file, each as a line NAME=VALUE.",
 )
 def annotate(file: str, outputs: str | None) -> None:
     """Print the findings of a run as annotations for GitHub Actions, each on its line of your source.
-
-    \b
-    gradconform check my_mlp.py:gradients --json result.json
-    gradconform report annotate result.json
-    gradconform report annotate result.json --outputs "$GITHUB_OUTPUT"      of a step that others ask
 
     FILE is what check wrote with --json or --record. Run it where check was run: targets are looked up from there, and
     named from GITHUB_WORKSPACE, the top of the repository. There are at most ten annotations: the last one counts all
@@ -41,16 +44,25 @@ def annotate(file: str, outputs: str | None) -> None:
         click.echo(command)
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=[
+        ("gradconform report badge result.json --output badge.json", "after gradconform check --json result.json")
+    ],
+)
 @click.argument("file", metavar="FILE")
-@click.option("--output", type=click.Path(dir_okay=False), help="Write it here instead of to stdout.")
-@click.option("--label", default="gradients", show_default=True, help="The left half of the badge.")
+@click.option(
+    "--output", metavar="FILE", type=click.Path(dir_okay=False), help="Write it into this file instead of to stdout."
+)
+@click.option(
+    "--label",
+    metavar="WORDS",
+    default="gradients",
+    show_default=True,
+    help="What stands in the left half of the badge.",
+)
 def badge(file: str, output: str | None, label: str) -> None:
     """Write the verdict of a run as a badge: JSON for the endpoint of shields.io.
-
-    \b
-    gradconform check --json result.json
-    gradconform report badge result.json --output badge.json
 
     FILE is what check wrote with --json or --record; of a run in shards, the merged one. Exit codes: 0, whatever was
     found; 4 for what is no result.

@@ -61,17 +61,17 @@ def merge(files: tuple[str, ...], reports: Reports, manifest: str | None, write_
     sys.exit(result.exit_code)
 
 
-@report.command()
+@report.command(
+    examples=[
+        ("gradconform report render", "the last run in this folder"),
+        ("gradconform report render run.jsonl --html run.html", "one that was made with --record run.jsonl"),
+    ]
+)
 @click.argument("file", required=False, metavar="[FILE]")
 @click.option("--coverage", is_flag=True, help="Show the whole table of what was met together.")
 @report_options
 def render(file: str | None, coverage: bool, reports: Reports) -> None:
     """Make the reports of a run from its record, or from a file of --json, and print what it printed.
-
-    \b
-    gradconform report render                            the last run in this folder
-    gradconform report render run.jsonl                  one that was made with --record run.jsonl
-    gradconform report render run.jsonl --junit tests.xml --markdown summary.md
 
     A run that was ended from outside, by the system or the CI, leaves a record of what it had done until then. Exit
     codes: those of check; 2 where the run has no end and no finding; 4 for a file that is neither.
