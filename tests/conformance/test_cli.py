@@ -311,7 +311,8 @@ def test_doctor_tells_what_is_missing_and_how_to_get_it(without):
 @pytest.mark.jax
 def test_doctor_tells_where_compiled_programs_are_kept(tmp_path):
     assert "compiled      not kept: GRADCONFORM_CACHE is off\n" in run("doctor").stdout
-    assert f"compiled      {tmp_path}: 0 programs, " in run("doctor", GRADCONFORM_CACHE=str(tmp_path)).stdout
+    words = run("doctor", GRADCONFORM_CACHE=str(tmp_path)).stdout.split()
+    assert " ".join(["compiled", f"{tmp_path}:", "0", "programs,"]) in " ".join(words)
 
 
 def test_without_a_command_the_help_is_shown():

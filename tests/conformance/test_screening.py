@@ -42,7 +42,12 @@ def alone(monkeypatch):
 
 
 def totals(result):
-    return [msgspec.to_builtins(tally) for tally in result.implementations]
+    """Return the tallies; of margins that a bound of many and one of a single case may change, the first digits."""
+    tallies = [msgspec.to_builtins(tally) for tally in result.implementations]
+    for tally in tallies:
+        for subject in tally["margins"]["subjects"].values():
+            subject["worst"] = f"{subject['worst']:.4g}"
+    return tallies
 
 
 @pytest.mark.parametrize("round_", [0, BROAD])

@@ -109,6 +109,7 @@ def test_words_that_are_none(command, finding):
 def test_a_file_says_all_that_a_finding_says(finding):
     own = {"id", "implementation", "dtype", "network", "notation", "rows", "command", "replay", "file", "case"}
     own |= {"keys", "failing"}  # by which the findings of a run's parts are put together
+    own |= {"steps"}  # of which a page draws a picture
     assert set(Finding.__struct_fields__) - own == set(Found.__struct_fields__)
     file = read_case(finding.file)
     again = finding_from(file, finding.file, finding.replay)
