@@ -29,6 +29,7 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,7 +63,15 @@ class Block:
 
     @property
     def needs_are_met(self):
-        return all(shutil.which(name) or importlib.util.find_spec(name) for name in self.noted("needs:"))
+        return all(works(name) or importlib.util.find_spec(name) for name in self.noted("needs:"))
+
+
+@lru_cache
+def works(program):
+    """Return whether a program is there, and is more than the name of one: rustup's rustc may have no compiler."""
+    if shutil.which(program) is None:
+        return False
+    return subprocess.run([program, "--version"], capture_output=True, check=False).returncode == 0
 
 
 class Command(NamedTuple):
@@ -152,7 +161,9 @@ class Shell:
     """Runs command lines: of gradconform and pytest in copies of a process that has imported everything."""
 
     def __init__(self):
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+        # Python is to find a script's neighbours, as it does where nothing forbids it
+        ours = ("PYTEST", "PYTHONSAFEPATH")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
         self.environment = kept | {"PATH": path, "COLUMNS": "100", "NO_COLOR": "1", "JAX_PLATFORMS": "cpu"}
         self.process = subprocess.Popen(
