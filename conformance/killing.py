@@ -136,7 +136,7 @@ def kill(fault: Fault, max_examples: int = MAX_EXAMPLES, seed: int = SEED) -> Ki
     plan.notify = lambda line: met.append(time.monotonic() - record.started)
     record = Record(plan)
 
-    result = record.over(record.explore)
+    result = _whole(record.over(record.explore))
     seconds = time.monotonic() - record.started
     finding = next(iter(result.findings), None)
     first = record.bugs.told()[0].first if result.findings else None
@@ -152,6 +152,13 @@ def kill(fault: Fault, max_examples: int = MAX_EXAMPLES, seed: int = SEED) -> Ki
         networks=result.networks,
         finding=finding,
     )
+
+
+def _whole(result: Result) -> Result:
+    """Return a result; raises `KeyboardInterrupt` where the user ended its run, which tells nothing of a fault then."""
+    if result.interrupted:
+        raise KeyboardInterrupt
+    return result
 
 
 def naming(fault: Fault, finding: Finding | None) -> Naming:
@@ -183,7 +190,7 @@ def _correct(implementation: Implementation, max_examples: int, seed: int) -> Co
     plan = Plan(
         [implementation], max_examples=max_examples, seed=seed, dtypes=[DTYPE], witnesses=False, shrink_seconds=0
     )
-    result: Result = run(plan)
+    result = _whole(run(plan))
     return Correct(
         name=implementation.name,
         version=implementation.version,

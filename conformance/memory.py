@@ -179,7 +179,9 @@ def _added(share: float) -> Callable[[Sequence[Evidence]], Mistake | None]:
             return None
         before = earlier[-1].actual.parameters
 
-        def finish(_case: Case, found: Gradients[Value], k: Arithmetic) -> Gradients[Value]:
+        def finish(_case: Case, found: Gradients[Value], k: Arithmetic) -> Gradients[Value] | None:
+            if any(path not in before or before[path].shape != value.shape for path, value in found.parameters.items()):
+                return None  # of what was not returned nothing can be added
             summed = {path: value + k.lift(before[path]) * share for path, value in found.parameters.items()}
             return replace(found, parameters=summed)
 

@@ -43,6 +43,7 @@ def supervised(arguments: Sequence[str], run: Callable[[Sequence[str]], None]) -
     if not _needed(arguments):
         run(arguments)
         return
+    _open_standard_streams()
     reading, writing = os.pipe()
     _adopt()
     signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
@@ -55,7 +56,8 @@ def supervised(arguments: Sequence[str], run: Callable[[Sequence[str]], None]) -
         try:
             run(arguments)
         finally:
-            sys.stdout.flush()
+            with contextlib.suppress(OSError):  # nobody reads it any more
+                sys.stdout.flush()
             tell(DONE)
         return
     os.close(writing)
@@ -75,6 +77,18 @@ def supervised(arguments: Sequence[str], run: Callable[[Sequence[str]], None]) -
     seeds = [word for word in words if word.isdecimal()]
     given = any(argument == "--seed" or argument.startswith("--seed=") for argument in arguments)
     run([*arguments, "--isolate", *(["--seed", seeds[-1]] if seeds and not given else [])])
+
+
+def _open_standard_streams() -> None:
+    """Open what was closed of the standard streams: a pipe is to be none of them."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the first that is free
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - as long as the process
 
 
 def _needed(arguments: Sequence[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -30,9 +31,18 @@ EVERY_SECONDS = 10.0
 """How often a line of progress is written where there is no terminal."""
 
 
+class _Output(Console):
+    """Standard output. Where nobody reads it any more, nothing is left to say, and the exit code still tells."""
+
+    def on_broken_pipe(self) -> None:
+        """Go on in silence, also at exit."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def say(text: str) -> None:
     """Print a text to stdout as it is, its verdict words coloured where colour is shown."""
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = _Output(highlight=False, markup=False, emoji=False)
     for line in text.splitlines():
         coloured = Text(line)
         for word, style in COLOURS.items():

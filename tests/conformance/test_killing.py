@@ -17,6 +17,8 @@ from gradconform.conformance.killing import COLUMNS, Killing, correct_code, kill
 from gradconform.conformance.killing_report import killing_markdown, killing_text, totals_text
 from gradconform.conformance.plan import MAX_EXAMPLES
 from gradconform.conformance.planting import Fault
+from gradconform.conformance.record import Record
+from gradconform.conformance.results import Result
 from gradconform.reference.backpropagation import gradients
 
 HARMLESS = Fault("harmless", "nothing is wrong", lambda: gradients, symptoms=("harmless",))
@@ -211,3 +213,22 @@ def test_a_folder_that_is_missing_is_told_before_anything_is_run(capsys, tmp_pat
 
 def test_the_command_has_the_defaults_of_the_work():
     assert (faults_cli.SEED, faults_cli.MAX_EXAMPLES) == (killing.SEED, MAX_EXAMPLES)
+
+
+def test_a_user_may_end_it(monkeypatch):
+    interrupted = Result(
+        verdict="interrupted",
+        seed=1,
+        seconds=0.0,
+        networks=0,
+        structures=0,
+        implementations=[],
+        findings=[],
+        interrupted=True,
+    )
+    monkeypatch.setattr(Record, "over", lambda self, explore: interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        kill(FAULTS["bias-mean"])
+    monkeypatch.setattr(killing, "run", lambda plan: interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        correct_code(max_examples=1)

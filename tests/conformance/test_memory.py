@@ -250,3 +250,10 @@ def test_calls_in_turn_have_batches_as_large_as_the_one_before_and_others():
     remembered(Implementation("mine", compute), case_of(), own=True)
     assert case_of().network not in {network for network, _ in seen}
     assert len({network for network, _ in seen}) == 2
+
+
+def test_of_gradients_that_are_missing_nothing_is_remembered():
+    def part(network, parameters, batch):
+        return {"0.weight": 1.1 * right(network, parameters, batch)["0.weight"]}
+
+    assert remembered(Implementation("part", part), case_of(), own=True) is None

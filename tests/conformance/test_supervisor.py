@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -143,3 +144,17 @@ def test_what_is_sent_to_end_the_run_ends_it(folder):
         _, err = running.communicate(timeout=60)
     assert running.returncode == 128 + signal.SIGTERM
     assert "once more" not in err
+
+
+@pytest.mark.parametrize("closed", ["| true", "| head -c 1 >&2", ">&-", "2>&-"])
+def test_who_reads_no_more_changes_nothing_of_the_exit_code(folder, closed):
+    words = shlex.join([sys.executable, "-c", MAIN, "check", "--network", "2 -> Dense(2), MeanSquaredError"])
+    for name, code in (("right", 0), ("leave", 1)):
+        line = (
+            f"{words} mine.py:{name} --max-examples 200 --seed 1 {closed}"
+        )
+        script = f"{line}; exit ${{PIPESTATUS[0]}}"
+        done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        assert ("once more, with --isolate" in done.stderr) == (name == "leave" and closed != "2>&-")
