@@ -184,6 +184,7 @@ def check(
     from gradconform.notation import parse
     from gradconform.templates import with_free_widths
 
+    _forget_last_run()
     reports.require_folders(record_file)
     if not 0 < learning_rate < math.inf:
         raise InvalidInput(f"--learning-rate must be a number above 0, got {learning_rate:g}")
@@ -245,20 +246,33 @@ class Kept(NamedTuple):
     program: Sequence[str]
 
 
+def _forget_last_run() -> None:
+    """Leave no record of an older run where that of the last one is looked for."""
+    from gradconform.conformance.run_record import forget_last
+
+    try:
+        forget_last()
+    except InvalidInput as error:
+        click.echo(f"gradconform: {error}", err=True)
+
+
 def _recorded(
     plan: Plan, part: Part | None, place: str | None, *, last: bool
 ) -> AbstractContextManager[RunRecord | None]:
     """Have a plan write its record into a file, or where that of the last run is kept, if one is wanted."""
-    from gradconform.conformance.run_record import RunRecord, header_of
+    from gradconform.conformance.run_record import RunRecord, header_of, point_to
 
     header = header_of(plan, None if part is None else part.shard)
-    try:
-        record = RunRecord(place, header, part) if place else RunRecord.of_the_last_run(header, part) if last else None
-    except InvalidInput as error:
-        if place is not None:
-            raise
-        click.echo(f"gradconform: no record of this run is kept: {error}", err=True)
-        record = None
+    record = RunRecord(place, header, part) if place else None
+    if last:
+        try:
+            if place:
+                point_to(place)
+            else:
+                record = RunRecord.of_the_last_run(header, part)
+        except InvalidInput as error:
+            what = "gradconform report render does not find this run" if place else "no record of this run is kept"
+            click.echo(f"gradconform: {what}: {error}", err=True)
     if record is None:
         return nullcontext()
     plan.log = record.log

@@ -6,6 +6,8 @@ merge patch (RFC 7396), and the last one the whole result.
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -26,6 +28,8 @@ from gradconform.errors import InvalidInput
 VERSION = 1
 LAST = CASES.parent / "last-run.jsonl"
 """Where the command line keeps the record of its last run, in the current folder."""
+POINTER = "last_run"
+"""There, the one field of a line that names the record of a run that was written elsewhere."""
 EVERY_SECONDS = 1.0
 """So long at least after a line the next one is written, unless something was found."""
 SHARE = 0.01
@@ -79,12 +83,7 @@ class RunRecord:
 
         Raises `InvalidInput` where it cannot be written.
         """
-        try:
-            LAST.parent.mkdir(parents=True, exist_ok=True)
-            ignore(LAST.parent)
-            LAST.unlink(missing_ok=True)
-        except OSError as error:
-            raise InvalidInput(f"{LAST}: cannot be written: {error.strerror}") from None
+        _make_room()
         return cls(LAST, header, part)
 
     def log(self, so_far: Callable[[], Result], at_once: bool) -> None:
@@ -135,6 +134,52 @@ class RunRecord:
             reason = str(error.strerror)
         self.close()
         self.note = f"{self.place}: the record of the run has no end: {reason}"
+
+
+def forget_last() -> None:
+    """Remove the record of the last run; raises `InvalidInput` where it stays, for it is that of an older one then."""
+    try:
+        LAST.unlink(missing_ok=True)
+    except NotADirectoryError:
+        return
+    except OSError as error:
+        said = "gradconform report render shows an older run"
+        raise InvalidInput(f"{LAST}: cannot be removed: {error.strerror}: {said}") from None
+
+
+def point_to(place: str) -> None:
+    """Have another file, from the current folder on, be found as the record of the last run.
+
+    Raises `InvalidInput` where that cannot be written.
+    """
+    if os.path.realpath(place) == os.path.realpath(LAST):
+        return
+    _make_room()
+    try:
+        # not every name of a file is text, and JSON in ASCII has the others too
+        LAST.write_text(json.dumps({POINTER: place}) + "\n", "ascii")
+    except OSError as error:
+        raise InvalidInput(f"{LAST}: cannot be written: {error.strerror}") from None
+
+
+def pointed_to(content: bytes) -> str | None:
+    """Return the file that was named in place of the record of the last run; None: it is no such name."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    place = found.get(POINTER) if isinstance(found, dict) else None
+    return place if isinstance(place, str) and "\0" not in place else None
+
+
+def _make_room() -> None:
+    """Make the folder of the last run's record, without one in it: another run may still write into that."""
+    try:
+        LAST.parent.mkdir(parents=True, exist_ok=True)
+        ignore(LAST.parent)
+        LAST.unlink(missing_ok=True)
+    except OSError as error:
+        raise InvalidInput(f"{LAST}: cannot be written: {error.strerror}") from None
 
 
 def header_of(plan: Plan, shard: str | None = None) -> Header:
