@@ -35,7 +35,9 @@ EVERY_SECONDS = 1.0
 SHARE = 0.01
 """Of a long run this share at least lies between two lines, so that its record stays small."""
 COST = 0.002
-"""No more than this share of the time is spent on lines."""
+"""No more than this share of the time is spent on lines, unless they would be further apart for it than what follows."""
+OLDEST_SECONDS = 10.0
+"""A line that is costly is waited for no longer than so, or than its share of a long run."""
 LISTS = ("implementations", "findings", "coverage")
 """The lists of a result that are objects by position in a patch, so that it has only what has changed in them."""
 
@@ -97,7 +99,8 @@ class RunRecord:
         self._write(Line(at=self._at, result=changes(self._written, now)))
         self._written = now
         ended = time.monotonic()
-        self._due = ended + max(EVERY_SECONDS, SHARE * (ended - self._started), (ended - began) / COST)
+        affordable = min((ended - began) / COST, OLDEST_SECONDS)
+        self._due = ended + max(EVERY_SECONDS, SHARE * (ended - self._started), affordable)
 
     def end(self, result: Result) -> None:
         """Write the result of the run, which has come to its end; what kept the record from it is a note there."""
