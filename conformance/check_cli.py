@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from gradconform.conformance import completing
+from gradconform.conformance.command_words import without_files
 from gradconform.conformance.configured import again, configured, settings_of
 from gradconform.conformance.manifest_cli import manifest_options, pinning_of_run
 from gradconform.conformance.profiles import PROFILES, profile_named
@@ -221,7 +222,7 @@ def check(
         started=started,
         draws=chosen.draws,
         required=chosen.promises(max_examples=max_examples, max_time=max_time, narrowed=narrowed),
-        command=again(seed),
+        command=without_files(again(seed)),
     )
     kept = Kept(None if no_cases else cases, pins, ctx.meta.get(PROGRAM, ()))
     part = None if shard is None else part_of(plan, shard, kept.program)
