@@ -186,7 +186,7 @@ def check(
     from gradconform.templates import with_free_widths
 
     _forget_last_run()
-    reports.require_folders(record_file)
+    reports.require_folders(record=record_file, write_manifest=write_manifest)
     if not 0 < learning_rate < math.inf:
         raise InvalidInput(f"--learning-rate must be a number above 0, got {learning_rate:g}")
     chosen = profile_named(profile, settings_of(ctx).profiles)

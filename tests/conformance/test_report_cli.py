@@ -246,9 +246,28 @@ def test_a_file_without_a_folder_is_told_before_the_run(command, option):
     assert (code, out, err) == (4, "", "gradconform: no/where: no such folder\n")
 
 
-def test_the_record_and_a_report_are_two_files(command):
-    code, out, err = command("check", "reference", "--record", "one", "--json", "one")
-    assert (code, out, err) == (4, "", "gradconform: one: --json and --record cannot be written into one file\n")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--record", "one", "--json", "one"], "one: --json and --record"),
+        (["--record", "one", "--json", "./one"], "./one: --json and --record"),
+        (["--markdown", "sub/../one", "--html", "one", "--junit", "other"], "sub/../one: --markdown and --html"),
+        (["--markdown", "link", "--html", "one"], "link: --markdown and --html"),
+        (["--json", "one", "--write-manifest", "./one"], "one: --json and --write-manifest"),
+    ],
+)
+def test_what_is_written_goes_into_files_of_their_own(command, folder, words, said):
+    (folder / "sub").mkdir()
+    (folder / "link").symlink_to("one")
+    code, out, err = command("check", "reference", "--profile", "ci", *words)
+    assert (code, out, err) == (4, "", f"gradconform: {said} cannot be written into one file\n")
+    assert not Path("one").exists()
+
+
+def test_merged_shards_are_not_pinned_in_the_file_of_a_report(command):
+    code, out, err = command("report", "merge", "1.json", "--json", "one", "--write-manifest", "./one")
+    said = "one: --json and --write-manifest cannot be written into one file"
+    assert (code, out, err) == (4, "", f"gradconform: {said}\n")
 
 
 def test_the_page_names_every_field_of_the_result_and_of_the_first_line_of_a_record():
