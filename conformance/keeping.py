@@ -40,7 +40,7 @@ def run_kept(
 
 
 def _pinned(plan: Plan, folder: Path) -> list[Replayed]:
-    """Return what came of the pinned cases of the plan's implementations. Each is logged at once, and a failure told."""
+    """Return what came of the pinned cases of the plan's implementations. Each is logged at once; a failure is told."""
     named = {implementation.name: implementation for implementation in plan.implementations}
     replayed: list[Replayed] = []
     record = Record(plan)

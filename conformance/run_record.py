@@ -35,9 +35,9 @@ EVERY_SECONDS = 1.0
 SHARE = 0.01
 """Of a long run this share at least lies between two lines, so that its record stays small."""
 COST = 0.002
-"""No more than this share of the time is spent on lines, unless they would be further apart for it than what follows."""
+"""No more than this share of the time is spent on lines, unless they cost so much that they would come too seldom."""
 OLDEST_SECONDS = 10.0
-"""A line that is costly is waited for no longer than so, or than its share of a long run."""
+"""What a line has cost keeps back the next one for no longer than so."""
 LISTS = ("implementations", "findings", "coverage")
 """The lists of a result that are objects by position in a patch, so that it has only what has changed in them."""
 
