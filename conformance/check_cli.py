@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from gradconform.conformance import completing
+from gradconform.conformance.command_words import without_files
 from gradconform.conformance.configured import again, configured, settings_of
 from gradconform.conformance.manifest_cli import manifest_options, pinning_of_run
 from gradconform.conformance.profiles import PROFILES, profile_named
@@ -184,7 +185,8 @@ def check(
     from gradconform.notation import parse
     from gradconform.templates import with_free_widths
 
-    reports.require_folders(record_file)
+    _forget_last_run()
+    reports.require_folders(record=record_file, write_manifest=write_manifest)
     if not 0 < learning_rate < math.inf:
         raise InvalidInput(f"--learning-rate must be a number above 0, got {learning_rate:g}")
     chosen = profile_named(profile, settings_of(ctx).profiles)
@@ -220,7 +222,7 @@ def check(
         started=started,
         draws=chosen.draws,
         required=chosen.promises(max_examples=max_examples, max_time=max_time, narrowed=narrowed),
-        command=again(seed),
+        command=without_files(again(seed)),
     )
     kept = Kept(None if no_cases else cases, pins, ctx.meta.get(PROGRAM, ()))
     part = None if shard is None else part_of(plan, shard, kept.program)
@@ -245,20 +247,33 @@ class Kept(NamedTuple):
     program: Sequence[str]
 
 
+def _forget_last_run() -> None:
+    """Leave no record of an older run where that of the last one is looked for."""
+    from gradconform.conformance.run_record import forget_last
+
+    try:
+        forget_last()
+    except InvalidInput as error:
+        click.echo(f"gradconform: {error}", err=True)
+
+
 def _recorded(
     plan: Plan, part: Part | None, place: str | None, *, last: bool
 ) -> AbstractContextManager[RunRecord | None]:
     """Have a plan write its record into a file, or where that of the last run is kept, if one is wanted."""
-    from gradconform.conformance.run_record import RunRecord, header_of
+    from gradconform.conformance.run_record import RunRecord, header_of, point_to
 
     header = header_of(plan, None if part is None else part.shard)
-    try:
-        record = RunRecord(place, header, part) if place else RunRecord.of_the_last_run(header, part) if last else None
-    except InvalidInput as error:
-        if place is not None:
-            raise
-        click.echo(f"gradconform: no record of this run is kept: {error}", err=True)
-        record = None
+    record = RunRecord(place, header, part) if place else None
+    if last:
+        try:
+            if place:
+                point_to(place)
+            else:
+                record = RunRecord.of_the_last_run(header, part)
+        except InvalidInput as error:
+            what = "gradconform report render does not find this run" if place else "no record of this run is kept"
+            click.echo(f"gradconform: {what}: {error}", err=True)
     if record is None:
         return nullcontext()
     plan.log = record.log

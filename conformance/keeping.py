@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gradconform.conformance.casefolder import Keeper, pinned_of, replay_command
 from gradconform.conformance.plan import Plan
+from gradconform.conformance.record import Record
 from gradconform.conformance.replay import Replayed, replay
 from gradconform.conformance.results import Pinned, Result
 
@@ -39,9 +40,10 @@ def run_kept(
 
 
 def _pinned(plan: Plan, folder: Path) -> list[Replayed]:
-    """Return what came of the pinned cases of the plan's implementations. A failure is told at once."""
+    """Return what came of the pinned cases of the plan's implementations. Each is logged at once; a failure is told."""
     named = {implementation.name: implementation for implementation in plan.implementations}
-    replayed = []
+    replayed: list[Replayed] = []
+    record = Record(plan)
     for place, file in pinned_of(folder, list(named)):
         implementation = named[file.implementation]
         implementation.guard.timeout, implementation.guard.memory = plan.timeout, plan.max_memory
@@ -50,6 +52,7 @@ def _pinned(plan: Plan, folder: Path) -> list[Replayed]:
         replayed.append(replay(file, lambda: implementation, str(place), command, witnesses=plan.witnesses))  # noqa: B023
         implementation.kinks.clear()
         implementation.kinks.update(known)
+        plan.log(lambda: _added(record.so_far(), replayed), True)
         if (finding := replayed[-1].finding) is not None:
             plan.notify(f"pinned case {file.id} fails: {finding.implementation}   {finding.sentence}")
     return replayed

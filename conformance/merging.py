@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from gradconform.conformance.command_words import of_all_shards
 from gradconform.conformance.coverage import Covered, uncovered
 from gradconform.conformance.merging_findings import joined
 from gradconform.conformance.notices import Noticed, notes_of
@@ -57,7 +58,7 @@ def merged(results: Sequence[Result]) -> Result:
         changed=changed,
         interrupted=any(result.interrupted for result in results),
         part=_part([result.part for result in results if result.part is not None]),
-        command=next((result.command for result in results if result.command), ""),
+        command=of_all_shards(next((result.command for result in results if result.command), "")),
         versions={name: version for result in results for name, version in result.versions.items()},
     )
     whole.notes = [*dict.fromkeys(own), *_derived(whole)]

@@ -21,7 +21,7 @@ FEW = 5
 COMMANDS = AGAIN, WHY = "again", "why"
 """The labels of the commands that show a finding once more, and that explain it: each is copied as one line."""
 SENTENCE = 600
-"""Characters of what a finding says in its first line."""
+"""Characters of what a finding says in its first line, and of its symptom there."""
 VOTED = {"WRONG", "NONFINITE"}
 """Kinds on which others have something to say."""
 
@@ -43,7 +43,7 @@ def headline(finding: Finding) -> str:
 
 def what_failed(finding: Finding) -> str:
     """Return the same without who it is."""
-    why = f"; likely {finding.symptom}" if finding.symptom else ""
+    why = f"; likely {shown(finding.symptom, SENTENCE)}" if finding.symptom else ""
     return f"{shown(finding.sentence, SENTENCE)}{why}"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from gradconform.conformance import completing
+from gradconform.conformance.command_words import without_files
 from gradconform.conformance.configured import again, configured
 from gradconform.conformance.help import Command
 from gradconform.conformance.target_words import require_folder
@@ -125,7 +126,7 @@ def layer(
         framework=framework,
     )
     for finding in result.findings:
-        finding.command = again(seed)
+        finding.command = without_files(again(seed))
     say(str(result))
     if json_file is not None:
         write(json_file, result.to_json())

@@ -47,7 +47,7 @@ def merge(files: tuple[str, ...], reports: Reports, manifest: str | None, write_
     from gradconform.conformance.report_reading import result_in
     from gradconform.conformance.shards import whole_of
 
-    reports.require_folders()
+    reports.require_folders(write_manifest=write_manifest)
     shards = {}
     for place in files:
         if place in shards:

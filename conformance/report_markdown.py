@@ -6,7 +6,8 @@ read as markup. GitHub looks for mentions in what comes of that, and in neither 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from itertools import takewhile
 
@@ -128,38 +129,34 @@ def _matrix(result: Result) -> Iterator[str]:
     """Yield the table of implementations and checks."""
     if not result.implementations:
         return
-    asked = [
-        check
-        for check in dict.fromkeys((*CHECKS, *(finding.check for finding in result.findings)))
-        if any(check in tally.checks for tally in result.implementations)
-        or any(finding.check == check for finding in result.findings)
+    found = Counter((finding.implementation, finding.dtype, finding.check) for finding in result.findings)
+    compared = {check for tally in result.implementations for check in tally.checks}
+    failed = dict.fromkeys(check for _, _, check in found)
+    asked = [check for check in dict.fromkeys((*CHECKS, *failed)) if check in compared or check in failed]
+    head = ["implementation", "dtype", *(code(check) for check in asked)]
+    rows = [
+        [code(_title(tally), CELL), code(tally.dtype), *(_cell(found, tally, check) for check in asked)]
+        for tally in result.implementations[:MOST_ROWS]
     ]
-    rows = [["implementation", "dtype", *(code(check) for check in asked)]]
-    rows += [
-        [code(_title(tally), CELL), code(tally.dtype), *(_cell(result.findings, tally, check) for check in asked)]
-        for tally in result.implementations
-    ]
-    yield f"{_table(rows)}\n\nEach cell: comparisons, or findings; - where nothing was compared."
+    table = _table(head, rows, len(result.implementations))
+    yield f"{table}\n\nEach cell: comparisons, or findings; - where nothing was compared."
 
 
 def _title(tally: Tally) -> str:
     return f"{tally.name} {tally.version}" if tally.version else tally.name
 
 
-def _cell(findings: Sequence[Finding], tally: Tally, check: str) -> str:
-    own = (tally.name, tally.dtype, check)
-    found = sum((finding.implementation, finding.dtype, finding.check) == own for finding in findings)
-    if found:
-        return f"❌ {found}"
+def _cell(found: Mapping[tuple[str, str, str], int], tally: Tally, check: str) -> str:
+    if count := found.get((tally.name, tally.dtype, check)):
+        return f"❌ {count}"
     return f"✅ {tally.checks[check]:,}" if tally.checks.get(check) else "-"
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Return a table whose first row is its head."""
-    head, *body = rows
-    lines = [head, ["---"] * len(head), *body[:MOST_ROWS]]
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], count: int) -> str:
+    """Return a table of rows, which are the first ones of so many."""
+    lines = [head, ["---"] * len(head), *rows]
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    left_out = len(body) - MOST_ROWS
+    left_out = count - len(rows)
     return text + (f"\n\n{left_out:,} more rows are not shown." if left_out > 0 else "")
 
 
@@ -179,14 +176,15 @@ def _coverage(result: Result) -> Iterator[str]:
 def _sharpness(result: Result) -> Iterator[str]:
     """Yield how close the closest call was, and how small an error would have been found."""
     found = [f"found in {share:.0%}" for share in QUANTILES]
-    rows = [["implementation", "dtype", "networks", "elements", *found, "worst error/bound"]]
-    for tally in result.implementations:
+    head = ["implementation", "dtype", "networks", "elements", *found, "worst error/bound"]
+    rows = []
+    for tally in result.implementations[:MOST_ROWS]:
         worst = f"{tally.worst_ratio:.2g} at {tally.worst_at} of {tally.worst_network}" if tally.worst_at else "-"
         counts = [f"{tally.cases:,}", f"{tally.elements:,}", *(_smallest(tally, share) for share in QUANTILES)]
         rows.append([code(_title(tally), CELL), code(tally.dtype), *counts, prose(worst, NOTE)])
-    if len(rows) > 1:
+    if rows:
         yield (
-            f"### How sharp the look was\n\n{_table(rows)}\n\n"
+            f"### How sharp the look was\n\n{_table(head, rows, len(result.implementations))}\n\n"
             "Found: the relative error in any parameter's gradient that would have been a finding in so many of the "
             "networks; where there are two, the second one from the inputs alone."
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import operator
-from collections import Counter
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -51,17 +51,21 @@ class Reports:
     def __init__(self, places: Mapping[str, str]) -> None:
         self.places = places
 
-    def require_folders(self, record: str | None = None) -> None:
+    def require_folders(self, *, record: str | None = None, write_manifest: str | None = None) -> None:
         """Raise `InvalidInput` where a file has no folder, or is to have two formats: before the work, not after it.
 
-        `record`: the file of `--record`, where there is one.
+        `record`, `write_manifest`: the files of these options, where there are such. A file may be named in many ways.
         """
-        places = {**self.places, **({} if record is None else {"record": record})}
-        for place, count in Counter(places.values()).items():
-            if count > 1:
-                both = " and ".join(f"--{name}" for name, other in places.items() if other == place)
-                raise InvalidInput(f"{place}: {both} cannot be written into one file")
-            require_folder(place)
+        others = {"record": record, "write-manifest": write_manifest}
+        places = {**self.places, **{name: place for name, place in others.items() if place is not None}}
+        options: dict[str, list[str]] = {}
+        for name, place in places.items():
+            options.setdefault(os.path.realpath(place), []).append(name)
+        for first, *more in options.values():
+            if more:
+                both = " and ".join(f"--{name}" for name in (first, *more))
+                raise InvalidInput(f"{places[first]}: {both} cannot be written into one file")
+            require_folder(places[first])
 
     def write(self, result: Result) -> None:
         """Write the result; raises `InvalidInput` that names a file that cannot be written, after the others."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gradconform.conformance.results import Result
-from gradconform.conformance.run_record import LAST
+from gradconform.conformance.run_record import LAST, pointed_to
 from gradconform.conformance.run_record_reading import is_record, read_record
 from gradconform.errors import InvalidInput
 
@@ -27,7 +27,13 @@ def result_in(place: str) -> Result:
 
 
 def last_result() -> Result:
-    """Return the result of the last run in the current folder; raises `InvalidInput` where none was recorded."""
-    if not LAST.exists():
-        raise InvalidInput(f"{LAST}: no run was recorded in this folder: name a file of --record or --json")
-    return result_in(str(LAST))
+    """Return the result of the last run in the current folder; raises `InvalidInput` where there is no record of it."""
+    try:
+        content = LAST.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        said = "there is no record of a last run in this folder, as after --no-cases: name a file of --record or --json"
+        raise InvalidInput(f"{LAST}: {said}") from None
+    except OSError:
+        content = b""
+    elsewhere = None if is_record(content) else pointed_to(content)
+    return result_in(elsewhere or str(LAST))

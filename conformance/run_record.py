@@ -6,6 +6,8 @@ merge patch (RFC 7396), and the last one the whole result.
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -26,12 +28,16 @@ from gradconform.errors import InvalidInput
 VERSION = 1
 LAST = CASES.parent / "last-run.jsonl"
 """Where the command line keeps the record of its last run, in the current folder."""
+POINTER = "last_run"
+"""There, the one field of a line that names the record of a run that was written elsewhere."""
 EVERY_SECONDS = 1.0
 """So long at least after a line the next one is written, unless something was found."""
 SHARE = 0.01
 """Of a long run this share at least lies between two lines, so that its record stays small."""
 COST = 0.002
-"""No more than this share of the time is spent on lines."""
+"""No more than this share of the time is spent on lines, unless they cost so much that they would come too seldom."""
+OLDEST_SECONDS = 10.0
+"""What a line has cost keeps back the next one for no longer than so."""
 LISTS = ("implementations", "findings", "coverage")
 """The lists of a result that are objects by position in a patch, so that it has only what has changed in them."""
 
@@ -79,12 +85,7 @@ class RunRecord:
 
         Raises `InvalidInput` where it cannot be written.
         """
-        try:
-            LAST.parent.mkdir(parents=True, exist_ok=True)
-            ignore(LAST.parent)
-            LAST.unlink(missing_ok=True)
-        except OSError as error:
-            raise InvalidInput(f"{LAST}: cannot be written: {error.strerror}") from None
+        _make_room()
         return cls(LAST, header, part)
 
     def log(self, so_far: Callable[[], Result], at_once: bool) -> None:
@@ -98,7 +99,8 @@ class RunRecord:
         self._write(Line(at=self._at, result=changes(self._written, now)))
         self._written = now
         ended = time.monotonic()
-        self._due = ended + max(EVERY_SECONDS, SHARE * (ended - self._started), (ended - began) / COST)
+        affordable = min((ended - began) / COST, OLDEST_SECONDS)
+        self._due = ended + max(EVERY_SECONDS, SHARE * (ended - self._started), affordable)
 
     def end(self, result: Result) -> None:
         """Write the result of the run, which has come to its end; what kept the record from it is a note there."""
@@ -135,6 +137,52 @@ class RunRecord:
             reason = str(error.strerror)
         self.close()
         self.note = f"{self.place}: the record of the run has no end: {reason}"
+
+
+def forget_last() -> None:
+    """Remove the record of the last run; raises `InvalidInput` where it stays, for it is that of an older one then."""
+    try:
+        LAST.unlink(missing_ok=True)
+    except NotADirectoryError:
+        return
+    except OSError as error:
+        said = "gradconform report render shows an older run"
+        raise InvalidInput(f"{LAST}: cannot be removed: {error.strerror}: {said}") from None
+
+
+def point_to(place: str) -> None:
+    """Have another file, from the current folder on, be found as the record of the last run.
+
+    Raises `InvalidInput` where that cannot be written.
+    """
+    if os.path.realpath(place) == os.path.realpath(LAST):
+        return
+    _make_room()
+    try:
+        # not every name of a file is text, and JSON in ASCII has the others too
+        LAST.write_text(json.dumps({POINTER: place}) + "\n", "ascii")
+    except OSError as error:
+        raise InvalidInput(f"{LAST}: cannot be written: {error.strerror}") from None
+
+
+def pointed_to(content: bytes) -> str | None:
+    """Return the file that was named in place of the record of the last run; None: it is no such name."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    place = found.get(POINTER) if isinstance(found, dict) else None
+    return place if isinstance(place, str) and "\0" not in place else None
+
+
+def _make_room() -> None:
+    """Make the folder of the last run's record, without one in it: another run may still write into that."""
+    try:
+        LAST.parent.mkdir(parents=True, exist_ok=True)
+        ignore(LAST.parent)
+        LAST.unlink(missing_ok=True)
+    except OSError as error:
+        raise InvalidInput(f"{LAST}: cannot be written: {error.strerror}") from None
 
 
 def header_of(plan: Plan, shard: str | None = None) -> Header:

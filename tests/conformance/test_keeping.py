@@ -14,6 +14,8 @@ from gradconform.conformance.faults import FAULTS
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.keeping import run_kept
 from gradconform.conformance.plan import Plan, choose_checks, network_strategy
+from gradconform.conformance.report_reading import result_in
+from gradconform.conformance.run_record import RunRecord, header_of
 from gradconform.errors import InvalidInput
 from gradconform.reference.backpropagation import gradients as right
 
@@ -34,21 +36,23 @@ def right_one():
     return Implementation("mine", right)
 
 
-def checked(implementation, *, max_examples=6, **more):
-    checks = more.pop("checks", choose_checks(["parameters"], []))
-    lines = []
-    plan = Plan(
+def plan_of(implementation, *, max_examples=6, checks=None, **more):
+    return Plan(
         [implementation],
         max_examples=max_examples,
         seed=1,
         networks=network_strategy(NETWORK),
         dtypes=("float64",),
-        checks=checks,
+        checks=checks or choose_checks(["parameters"], []),
         witnesses=False,
         shrink_seconds=0,
-        notify=lines.append,
-        log=more.pop("log", lambda so_far, at_once: None),
+        **more,
     )
+
+
+def checked(implementation, *, max_examples=6, checks=None, log=lambda so_far, at_once: None, **more):
+    lines = []
+    plan = plan_of(implementation, max_examples=max_examples, checks=checks, notify=lines.append, log=log)
     return run_kept(plan, run, **more), lines
 
 
@@ -95,6 +99,33 @@ def test_what_was_done_so_far_has_the_pins_from_the_beginning(pins):
     assert told[0].networks == 0
     for result in told:
         assert (result.verdict, len(result.findings), result.pinned.failing) == ("failed", 1, 1)
+
+
+def test_a_pinned_case_that_fails_is_in_the_record_before_it_is_told(pins, tmp_path):
+    place = tmp_path / "run.jsonl"
+    asked = []
+
+    def told(line):
+        # as where the run is killed at this moment
+        asked.append((line, result_in(str(place))))
+
+    plan = plan_of(bias_mean(), notify=told)
+    with RunRecord(place, header_of(plan)) as record:
+        plan.log = record.log
+        run_kept(plan, run, pins=pins)
+    line, result = asked[0]
+    (finding,) = result.findings
+    assert line == f"pinned case {finding.id} fails: mine   {finding.sentence}"
+    assert (result.verdict, result.exit_code, result.networks) == ("failed", 1, 0)
+    assert (result.pinned.cases, result.pinned.failing, result.interrupted) == (1, 1, True)
+
+
+def test_each_pinned_case_is_in_the_record_as_soon_as_it_is_replayed(pins):
+    (place,) = case_files(pins)
+    (pins / "00000000.json").write_bytes(place.read_bytes())
+    told = []
+    checked(right_one(), pins=pins, log=lambda so_far, at_once: told.append((so_far().pinned.cases, at_once)))
+    assert told[:3] == [(1, True), (2, True), (2, True)]
 
 
 def test_a_bug_that_the_run_finds_too_is_one_finding(pins):

@@ -20,6 +20,10 @@ from gradconform.conformance.run_record_reading import CUT_OFF
 
 PROGRAM = [sys.executable, "-c", "from gradconform.conformance.cli import program; program()"]
 IRIS = Path(__file__).parents[2] / "examples" / "iris.csv"
+LAST = ".gradconform/last-run.jsonl"
+NO_RECORD = (
+    f"{LAST}: there is no record of a last run in this folder, as after --no-cases: name a file of --record or --json"
+)
 NETWORK = "4 -> Dense(3) -> Tanh -> Dense(3), SoftmaxCrossEntropy"
 
 # killed from inside, so that the test neither sleeps nor guesses when something has been counted
@@ -67,7 +71,7 @@ def command(folder, capfd):
     return run
 
 
-def killed(folder, *words, sent="SIGKILL", record=".gradconform/last-run.jsonl", lines=1):
+def killed(folder, *words, sent="SIGKILL", record=LAST, lines=1):
     """Run a check that is ended by a signal as soon as so many lines of its record have counts."""
     more = {"RECORD": record, "SIGNAL": sent, "LINES": str(lines)}
     return subprocess.run(
@@ -156,15 +160,46 @@ def test_reports_of_a_run_are_those_that_are_made_later(command):
     assert "coverage of reference" in command("report", "render", "--coverage")[1]
 
 
-def test_the_last_run_is_recorded_unless_nothing_is_to_be_kept(command):
+def test_the_last_run_is_rendered_and_never_an_older_one(command):
     words = ["check", "reference", "--network", NETWORK, "--max-examples", "1", "--seed"]
+    nothing = (4, "", f"gradconform: {NO_RECORD}\n")
     command(*words, 1)
-    command(*words, 2, "--no-cases")
     assert "seed 1, " in command("report", "render")[1]
+    command(*words, 2, "--no-cases")
+    assert command("report", "render") == nothing
     command(*words, 3)
-    assert "seed 3, " in command("report", "render")[1]
-    header = json.loads(Path(".gradconform/last-run.jsonl").read_bytes().splitlines()[0])
-    assert header["seed"] == 3
+    assert json.loads(Path(LAST).read_bytes().splitlines()[0])["seed"] == 3
+    command(*words, 4, "--record", "x.jsonl")
+    assert "seed 4, " in command("report", "render")[1]
+    command(*words, 5, "--record", LAST)
+    assert "seed 5, " in command("report", "render")[1]
+    command(*words, 6, "--record", "x.jsonl", "--no-cases")
+    assert command("report", "render") == nothing
+
+
+def test_a_check_that_does_not_begin_leaves_no_older_record(command):
+    command("check", "reference", "--network", NETWORK, "--max-examples", "1")
+    assert command("check", "absent.py")[0] == 4
+    assert command("report", "render") == (4, "", f"gradconform: {NO_RECORD}\n")
+
+
+def test_the_record_of_the_last_run_that_is_elsewhere_may_be_gone_or_unreadable(command):
+    command("check", "reference", "--network", NETWORK, "--max-examples", "1", "--record", "x.jsonl")
+    Path("x.jsonl").unlink()
+    assert command("report", "render")[2] == "gradconform: x.jsonl: cannot be read: No such file or directory\n"
+    for text in ("{}", "[" * 100_000, '{"last_run": 3}', '{"last_run": "\\u0000"}'):
+        Path(LAST).write_text(text, "utf-8")
+        code, out, err = command("report", "render")
+        assert (code, out, err.count("\n")) == (4, "", 1)
+        assert err.startswith("gradconform: ")
+
+
+def test_a_record_of_the_last_run_that_cannot_be_removed_is_told(command):
+    Path(LAST).mkdir(parents=True)
+    code, _, err = command("check", "reference", "--network", NETWORK, "--max-examples", "1", "--no-cases")
+    assert code == 0
+    assert err.startswith(f"gradconform: {LAST}: cannot be removed: ")
+    assert err.endswith(": gradconform report render shows an older run\n")
 
 
 def test_a_folder_that_cannot_be_written_is_told_and_the_run_goes_on(command):
@@ -187,7 +222,7 @@ def test_shards_may_be_merged_from_their_records(command):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], ".gradconform/last-run.jsonl: no run was recorded in this folder: name a file of --record or --json"),
+        ([], NO_RECORD),
         (["absent.jsonl"], "absent.jsonl: cannot be read: No such file or directory"),
         (["mine.py"], "mine.py: not a result of gradconform: "),
         (["broken.jsonl"], "broken.jsonl:1: cannot be read: "),
@@ -211,9 +246,28 @@ def test_a_file_without_a_folder_is_told_before_the_run(command, option):
     assert (code, out, err) == (4, "", "gradconform: no/where: no such folder\n")
 
 
-def test_the_record_and_a_report_are_two_files(command):
-    code, out, err = command("check", "reference", "--record", "one", "--json", "one")
-    assert (code, out, err) == (4, "", "gradconform: one: --json and --record cannot be written into one file\n")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--record", "one", "--json", "one"], "one: --json and --record"),
+        (["--record", "one", "--json", "./one"], "./one: --json and --record"),
+        (["--markdown", "sub/../one", "--html", "one", "--junit", "other"], "sub/../one: --markdown and --html"),
+        (["--markdown", "link", "--html", "one"], "link: --markdown and --html"),
+        (["--json", "one", "--write-manifest", "./one"], "one: --json and --write-manifest"),
+    ],
+)
+def test_what_is_written_goes_into_files_of_their_own(command, folder, words, said):
+    (folder / "sub").mkdir()
+    (folder / "link").symlink_to("one")
+    code, out, err = command("check", "reference", "--profile", "ci", *words)
+    assert (code, out, err) == (4, "", f"gradconform: {said} cannot be written into one file\n")
+    assert not Path("one").exists()
+
+
+def test_merged_shards_are_not_pinned_in_the_file_of_a_report(command):
+    code, out, err = command("report", "merge", "1.json", "--json", "one", "--write-manifest", "./one")
+    said = "one: --json and --write-manifest cannot be written into one file"
+    assert (code, out, err) == (4, "", f"gradconform: {said}\n")
 
 
 def test_the_page_names_every_field_of_the_result_and_of_the_first_line_of_a_record():

@@ -103,6 +103,16 @@ def test_a_finding_is_the_failure_of_its_check(result):
     assert failure.text == finding_text(finding)
 
 
+def test_it_can_be_read_whatever_is_in_the_texts_of_a_file_of_json(result):
+    (finding,) = result.findings
+    texts = {name: value for name, value in msgspec.structs.asdict(finding).items() if isinstance(value, str)}
+    nasty = {name: f"{value}\x1b[31m\0 ##[error]" for name, value in texts.items() if name not in {"kind", "look"}}
+    content = junit_report(changed(result, findings=[changed(finding, **nasty)]))
+    read(content)
+    assert "likely bias-mean\\x1b[31m\\x00 #\\x23[error]" in content.decode()
+    assert "##[" not in content.decode()
+
+
 def test_findings_of_one_check_are_one_failure_with_all_of_their_texts(result):
     (finding,) = result.findings
     other = changed(finding, id="0", sentence="2.bias is wrong too")

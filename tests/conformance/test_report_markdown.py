@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from markdown_it import MarkdownIt
 
+from gradconform.conformance import report_markdown
 from gradconform.conformance.engine import run
 from gradconform.conformance.faults import FAULTS
 from gradconform.conformance.implementations import reference
@@ -91,6 +92,21 @@ def test_a_matrix_of_implementations_and_checks(result):
     assert rows[0][3] == f"✅ {tally.checks['loss']}"
     assert rows[1][head.index("parameters")] == "❌ 1"
     assert rows[1][head.index("input")].startswith("✅ ")
+
+
+def test_of_a_long_table_only_the_rows_that_are_shown_are_made(result, monkeypatch):
+    first, second = result.implementations
+    (finding,) = result.findings
+    many = [changed(second, name=f"mine {number}") for number in range(300)]
+    found = [changed(finding, implementation=tally.name) for tally in many]
+    titles = []
+    title = report_markdown._title
+    monkeypatch.setattr(report_markdown, "_title", lambda tally: titles.append(tally.name) or title(tally))
+    text = markdown_report(changed(result, implementations=[first, *many], findings=found))
+    assert text.count("\n\n201 more rows are not shown.") == 2
+    assert text.count("| ❌ 1 |") == 99
+    # in the matrix, and in the table of how sharp the look was
+    assert titles == [tally.name for tally in [first, *many[:99]]] * 2
 
 
 def test_a_finding_is_as_in_the_terminal_behind_its_first_line(result):

@@ -142,17 +142,54 @@ def test_between_lines_is_time_unless_something_was_found(place, monkeypatch):
     assert last["end"]["networks"] == 12
 
 
-def test_what_the_record_costs_is_bounded(place, monkeypatch):
-    clock = iter(range(0, 10_000, 3))
-    monkeypatch.setattr(run_record.time, "monotonic", lambda: next(clock))
+class Clock:
+    """A clock on which nothing takes time but what is said to."""
+
+    def __init__(self, started):
+        self.now = started
+
+    def monotonic(self):
+        return self.now
+
+
+def waited(place, monkeypatch, *, after, cost):
+    """Return how many seconds there are between two lines so long after the start of a run, if each costs so many."""
+    clock = Clock(1000.0)
+    monkeypatch.setattr(run_record, "time", clock)
     plan = plan_of(reference())
-    asked = []
     result = run(plan)
+    asked = []
+
+    def so_far():
+        asked.append(clock.now)
+        clock.now += cost
+        return result
+
     with RunRecord(place, header_of(plan)) as record:
-        for _ in range(60):
-            record.log(lambda: asked.append(1) or result, False)
-    # made in 6 of those seconds, the next one may come after 6 / COST
-    assert len(asked) == 1
+        clock.now += after
+        while len(asked) < 2:
+            record.log(so_far, False)
+            clock.now += 0.25
+    return asked[1] - asked[0] - cost
+
+
+@pytest.mark.parametrize(
+    ("after", "cost", "seconds"),
+    [
+        (5, 0, 1),
+        # a five-hundredth of the time
+        (5, 2**-8, 2),
+        # and yet no older than is said
+        (5, 1, 10),
+        (5, 300, 10),
+        (500, 0, 5),
+        (500, 1, 10),
+        (2000, 0, 20),
+        (2000, 1, 20),
+    ],
+)
+def test_lines_cost_little_and_counts_are_not_old(place, monkeypatch, after, cost, seconds):
+    assert seconds <= waited(place, monkeypatch, after=after, cost=cost) <= seconds + 0.5
 
 
 def edited(content, number, text):
