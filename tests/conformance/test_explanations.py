@@ -205,7 +205,10 @@ def test_the_program_of_a_finding_is_that_of_its_symptom(kept_case, monkeypatch,
     ("symptom", "said"),
     [
         ("", "WRONG in PyTorch: there is no program: it is no mistake with a line of its own"),
-        ("bias-mean + not-summed", "the finding names bias-mean and not-summed: gradconform explain bias-mean --as torch"),
+        (
+            "bias-mean + not-summed",
+            "the finding names bias-mean and not-summed: gradconform explain bias-mean --as torch",
+        ),
     ],
 )
 def test_the_program_of_a_finding_without_one_symptom(kept_case, monkeypatch, tmp_path, symptom, said):
