@@ -167,7 +167,8 @@ def places_of(word: str) -> list[Path]:
             return [found]
     known = sorted({path.stem for folder in (CASES, PINS) for path in case_files(folder)})
     close = difflib.get_close_matches(word, known, 3, 0.5)
-    there = f"did you mean {' or '.join(close)}?" if close else f"there are {len(known):,} cases"
+    many = "is 1 case" if len(known) == 1 else f"are {len(known):,} cases"
+    there = f"did you mean {' or '.join(close)}?" if close else f"there {many}"
     raise InvalidInput(f"no case {word} in {CASES} and {PINS} of this folder; {there}")
 
 

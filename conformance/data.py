@@ -91,6 +91,8 @@ def read_data(place: str) -> Data:
     Raises `InvalidInput`, one line that names the file and the place in it.
     """
     path = Path(place)
+    if path.is_dir():
+        raise InvalidInput(f"{place}: a folder; expected a .csv or .npz file")
     if not path.is_file():
         raise InvalidInput(f"{place}: no such file")
     if path.suffix.lower() == ".csv":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +12,9 @@ from gradconform.conformance import completing
 from gradconform.conformance.explained_programs import FRAMEWORKS, Framework
 from gradconform.conformance.help import Command
 from gradconform.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from gradconform.conformance.casefile import CaseFile
 
 ID = re.compile(r"[0-9a-f]{8}")
 """The id of a case, as `gradconform.conformance.casefile_reading` has it, which is not imported for `--help`."""
@@ -39,7 +44,7 @@ def explain(words: tuple[str, ...], language: Framework | None, right: bool) -> 
 
     A symptom is what stands behind "likely" in the first line of a finding, such as bias-mean: what it means, why it
     gives these numbers, the usual wrong line and the right one in NumPy, PyTorch and JAX, and what looks like it and is
-    no bug. ID is that of a finding that is kept in .gradconform/cases.
+    no bug. A finding is named by the id of its case, which is kept in .gradconform/cases, or by its file.
     """
     from gradconform.conformance.explanations import program_of, table_text, text_of
 
@@ -49,27 +54,57 @@ def explain(words: tuple[str, ...], language: Framework | None, right: bool) -> 
             raise InvalidInput(
                 "--as prints the program of one symptom, as in: gradconform explain bias-mean --as numpy"
             )
+        if _is_finding(word):
+            word = _symptom_of(word, language)
         click.echo(program_of(word, language, wrong=not right), nl=False)
     elif not words:
         click.echo(f"{table_text()}\n\ngradconform explain WORD tells more of each")
-    elif ID.fullmatch(word):
+    elif _is_finding(word):
         _explain_finding(word)
     else:
         click.echo(text_of(word))
 
 
-def _explain_finding(identifier: str) -> None:
-    """Print the first line of a kept finding, and what is known of its symptoms; of a nameless one, its verdict."""
-    from gradconform.conformance.casefile import finding_from
+def _is_finding(word: str) -> bool:
+    return ID.fullmatch(word) is not None or word.endswith(".json")
+
+
+def _case_of(word: str) -> CaseFile:
+    """Return the case of an id or a file."""
     from gradconform.conformance.casefile_reading import read_case
     from gradconform.conformance.casefolder import places_of
-    from gradconform.conformance.explanations import every, text_of
-    from gradconform.conformance.message import finding_text, symptoms_of
+
+    places = places_of(word)
+    if len(places) != 1:
+        raise InvalidInput(f"{word}: one finding is explained, by its id or its file")
+    return read_case(places[0])
+
+
+def _words_of(file: CaseFile) -> list[str]:
+    """Return the symptoms of a finding of which something is known; of a nameless one, its verdict."""
+    from gradconform.conformance.explanations import every
+    from gradconform.conformance.message import symptoms_of
+
+    return [word for word in symptoms_of(file.found.symptom) if word in every()] or [file.found.kind]
+
+
+def _symptom_of(word: str, language: Framework) -> str:
+    """Return the one symptom of a finding. Raises `InvalidInput` where it has several."""
+    first, *others = _words_of(_case_of(word))
+    if others:
+        named = " and ".join([first, *others])
+        raise InvalidInput(f"the finding names {named}: gradconform explain {first} --as {language}")
+    return first
+
+
+def _explain_finding(word: str) -> None:
+    """Print the first line of a kept finding, and what is known of its symptoms; of a nameless one, its verdict."""
+    from gradconform.conformance.casefile import finding_from
+    from gradconform.conformance.explanations import text_of
+    from gradconform.conformance.message import finding_text
     from gradconform.errors import one_line
 
-    (place,) = places_of(identifier)
-    file = read_case(place)
+    file = _case_of(word)
     click.echo(one_line(finding_text(finding_from(file)).splitlines()[0]))
-    symptoms = [word for word in symptoms_of(file.found.symptom) if word in every()]
-    for word in symptoms or [file.found.kind]:
-        click.echo(f"\n{text_of(word, identifier)}")
+    for symptom in _words_of(file):
+        click.echo(f"\n{text_of(symptom, shlex.quote(word))}")

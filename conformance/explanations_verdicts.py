@@ -184,11 +184,13 @@ def _runs() -> Iterator[tuple[str, str, str, str, str, str]]:
     )
     yield (
         "INTERRUPTED",
-        "The run was ended before its time, by Ctrl-C or a signal. Exit code 2.",
-        "What was compared until then is told, and findings are kept.",
+        "The run was ended before its time. Exit code 2.",
+        "After Ctrl-C, what was compared until then is told, and findings are kept. Another signal, such as SIGTERM or "
+        "SIGHUP, ends the process with nothing told, and 128 and its number as the exit code: gradconform report "
+        "render tells it then, from the record.",
         "The number of networks in the last line.",
         "--max-time, at whose end a run is complete and not interrupted.",
-        "gradconform check --max-time 60   # so long, and then a verdict",
+        "gradconform check TARGET --max-time 60   # so long, and then a verdict",
     )
     yield (
         "BROKEN",

@@ -232,6 +232,8 @@ def resolve(target: str) -> Implementation:
         return of(module, target)
     if not colon and _is_module(target) and hasattr(module := _load_module(target, target), "gradients"):
         return of(module, target)
+    if target.endswith(".py"):
+        raise InvalidInput(f"{target}: no such file")
     if not colon or not place or not name:
         known = ", ".join([REFERENCE, *adapter_names()])
         raise InvalidInput(f"target {target!r}: expected {known}, FILE.py:FUNCTION or MODULE:FUNCTION")

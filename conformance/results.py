@@ -313,7 +313,10 @@ def spelled(number: float) -> Number:
 
 def _read_out(value: Any) -> Any:
     """Return the same with the ratios as the numbers that they were."""
-    for tally in value["implementations"]:
+    tallies = value.get("implementations") if isinstance(value, dict) else None
+    if not isinstance(tallies, list):
+        raise ValueError("it has no implementations")
+    for tally in tallies:
         tally["worst_ratio"] = float(tally["worst_ratio"])
         for subject in tally.get("margins", {}).get("subjects", {}).values():
             subject["worst"] = float(subject.get("worst", 0))

@@ -78,10 +78,11 @@ def check_training(plan: Plan, training: Training) -> Result:
 
     result = record.over(explore)
     if costs:
+        steps = len(costs) - 1
         result.notes.insert(
             0,
             f"{network} on {batch.rows} samples: cost {costs[0]:.6g} before, {costs[-1]:.6g} after "
-            f"{len(costs) - 1} steps of {training.learning_rate:g}",
+            f"{steps} step{'' if steps == 1 else 's'} of {training.learning_rate:g}",
         )
     result.notes += diverged
     return result

@@ -301,6 +301,14 @@ def test_few_blocks_are_not_run_and_each_has_a_reason():
     assert len(reasons) <= MOST_NOT_RUN, reasons
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_the_case_of_a_command_is_one_that_the_page_has_found(name):
+    # `run as` and the mask hide which case it is
+    text = PAGES[name].read_text("utf-8")
+    found = set(re.findall(r"^  again +gradconform replay ([0-9a-f]{8})$", text, re.MULTILINE))
+    assert set(re.findall(r"\bgradconform (?:replay|show|explain) ([0-9a-f]{8})\b", text)) <= found
+
+
 def test_what_is_shown_is_compared_with_what_is_printed():
     printed = "a  12 rows\nb\nPASSED  x: 3\n  networks, 1.5 s\n"
     assert fits("a  7 rows\nb\nPASSED  x: 3 networks, 9 s\n", printed)

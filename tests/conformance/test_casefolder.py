@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -194,6 +195,12 @@ def test_a_case_is_named_by_its_id_its_place_or_its_folder():
     assert str(caught.value) == (
         f"no case {other} in .gradconform/cases and gradconform-cases of this folder; did you mean {identity}?"
     )
+    far = "".join("0" if digit != "0" else "1" for digit in reversed(identity))
+    with pytest.raises(InvalidInput, match=r"of this folder; there is 1 case$"):
+        places_of(far)
+    shutil.copy(PINS / place.name, PINS / "zzzzzzzz.json")
+    with pytest.raises(InvalidInput, match=r"of this folder; there are 2 cases$"):
+        places_of(far)
     for word in ("../../etc", "my case"):
         with pytest.raises(InvalidInput, match="no such file or folder, and no id"):
             places_of(word)

@@ -308,6 +308,21 @@ def test_doctor_tells_what_is_missing_and_how_to_get_it(without):
     assert "numpy" in done.stdout
 
 
+@pytest.mark.torch
+@pytest.mark.jax
+def test_doctor_says_that_all_is_well_only_where_it_is(tmp_path):
+    well = "Everything is here: try `gradconform check`."
+    assert run("doctor", folder=tmp_path).stdout.splitlines()[-1] == well
+    (tmp_path / "torch.py").write_text("raise ImportError('no libtorch.so\\nhere')\n", "utf-8")
+    (tmp_path / "jax.py").write_text("raise OSError('no libjax.so')\n", "utf-8")
+    done = run("doctor", folder=tmp_path, PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "torch         cannot be used: importing it says: no libtorch.so\\nhere\n" in done.stdout
+    assert "jax           cannot be used: importing it says: no libjax.so\n" in done.stdout
+    said = "`gradconform check` without a TARGET will not run until torch and jax can be used."
+    assert done.stdout.splitlines()[-1] == said
+
+
 @pytest.mark.jax
 def test_doctor_tells_where_compiled_programs_are_kept(tmp_path):
     assert "compiled      not kept: GRADCONFORM_CACHE is off\n" in run("doctor").stdout

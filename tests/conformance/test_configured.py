@@ -287,9 +287,16 @@ def test_fuzz_takes_what_means_the_same_and_its_own_table(monkeypatch, tmp_path,
 def test_doctor_tells_what_check_would_take_and_what_is_wrong(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
 
+    waits = "`gradconform check` will not run until the configuration can be used."
+
     def told():
         main(["doctor"])
-        return [line for line in capsys.readouterr().out.splitlines() if line.startswith("configuration")]
+        lines = capsys.readouterr().out.splitlines()
+        configuration = [line for line in lines if line.startswith("configuration")]
+        wrong = any("is unknown" in line for line in configuration)
+        assert (lines[-1] == waits) == wrong
+        assert not (wrong and any("Everything is here" in line for line in lines))
+        return configuration
 
     assert told() == ["configuration  none: no pyproject.toml with [tool.gradconform], no variable GRADCONFORM_OPTION"]
     Path("pyproject.toml").write_text(

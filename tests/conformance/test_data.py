@@ -162,8 +162,9 @@ def test_a_file_that_cannot_be_read(csv_file, monkeypatch):
 
 def test_a_missing_file_a_folder_and_another_suffix(csv_file, tmp_path):
     assert refused("nowhere.csv") == "nowhere.csv: no such file"
+    assert refused(".") == ".: a folder; expected a .csv or .npz file"
     (tmp_path / "folder.csv").mkdir()
-    assert refused("folder.csv") == "folder.csv: no such file"
+    assert refused("folder.csv") == "folder.csv: a folder; expected a .csv or .npz file"
     assert refused(csv_file(WORDS, "data.txt")) == "data.txt: expected a .csv or .npz file"
 
 

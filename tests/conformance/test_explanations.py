@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import pytest
 from click.testing import CliRunner
+from msgspec import structs
 
 from gradconform.conformance import explanations_checks
+from gradconform.conformance.casefile import encode
+from gradconform.conformance.casefile_reading import read_case
 from gradconform.conformance.checks import CHECKS
 from gradconform.conformance.cli import cli, main
 from gradconform.conformance.compare import Kind
@@ -158,18 +162,70 @@ def test_a_program_begins_with_what_is_wrong_in_it():
     assert "delta.sum(axis=0)" in program_of("bias-mean", "numpy", wrong=False)
 
 
-def test_a_finding_is_explained_by_its_id(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def kept_case(tmp_path_factory):
+    """The folder of a run with one finding, and the place of its case in it."""
+    folder = tmp_path_factory.mktemp("kept")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(folder)
+        return folder, _found_in_here()
+
+
+def _found_in_here():
+    """Run a program with one mistake in the current folder, and return the case that is kept."""
     Path("wrong.py").write_text(program_of("bias-mean", "numpy", wrong=True), "utf-8")
     plan = Plan([resolve("wrong.py")], max_examples=4, seed=1, witnesses=False, max_findings=1, shrink_seconds=0)
     run_kept(plan, run, cases=".gradconform/cases", pins=None, program=())
     (case,) = Path(".gradconform/cases").glob("*.json")
-    done = CliRunner().invoke(cli, ["explain", case.stem])
-    first, _, rest = done.output.partition("\n")
+    return case
+
+
+def test_a_finding_is_explained_by_its_id_and_by_its_file(kept_case, monkeypatch):
+    folder, case = kept_case
+    monkeypatch.chdir(folder)
+    by_id, by_file = (CliRunner().invoke(cli, ["explain", word]).output for word in (case.stem, str(case)))
+    assert by_file == by_id.replace(f" {case.stem}", f" {case}")
+    first, _, rest = by_id.partition("\n")
     assert first.startswith("FAILED  wrong.py   ")
     assert first.endswith("likely bias-mean")
     assert rest.startswith("\nbias-mean   Whole gradients\n")
     assert f"gradconform show {case.stem} --as numpy" in rest
+
+
+@pytest.mark.parametrize("options", [["--as", "torch"], ["--as", "numpy", "--right"]])
+def test_the_program_of_a_finding_is_that_of_its_symptom(kept_case, monkeypatch, options):
+    folder, case = kept_case
+    monkeypatch.chdir(folder)
+    expected = program_of("bias-mean", options[1], wrong="--right" not in options)
+    for word in (case.stem, str(case)):
+        assert CliRunner().invoke(cli, ["explain", word, *options]).output == expected
+
+
+@pytest.mark.parametrize(
+    ("symptom", "said"),
+    [
+        ("", "WRONG in PyTorch: there is no program: it is no mistake with a line of its own"),
+        (
+            "bias-mean + not-summed",
+            "the finding names bias-mean and not-summed: gradconform explain bias-mean --as torch",
+        ),
+    ],
+)
+def test_the_program_of_a_finding_without_one_symptom(kept_case, monkeypatch, tmp_path, symptom, said):
+    folder, case = kept_case
+    monkeypatch.chdir(tmp_path)
+    file = read_case(folder / case)
+    Path("other.json").write_bytes(encode(replace(file, found=structs.replace(file.found, symptom=symptom))))
+    with pytest.raises(InvalidInput) as error:
+        cli.main(["explain", "other.json", "--as", "torch"], standalone_mode=False)
+    assert str(error.value) == said
+
+
+def test_a_folder_is_no_finding(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("folder.json").mkdir()
+    with pytest.raises(InvalidInput, match=r"folder\.json: one finding is explained, by its id or its file"):
+        cli.main(["explain", "folder.json"], standalone_mode=False)
 
 
 def test_an_id_of_which_there_is_no_case(tmp_path, monkeypatch, capsys):

@@ -179,7 +179,7 @@ def test_a_file_without_a_function(file):
 
 
 def test_a_missing_file(file):
-    assert refused("nowhere.py:gradients") == "nowhere.py: no such file"
+    assert refused("nowhere.py:gradients") == refused("nowhere.py") == "nowhere.py: no such file"
 
 
 def test_a_folder_is_no_file(file, tmp_path):

@@ -101,6 +101,13 @@ def test_what_is_no_result_is_an_error_of_one_line(content):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("content", [b"{}", b"[]", b"3", b"null", b'{"implementations": {}}'])
+def test_json_of_something_else_is_told_in_plain_words(content):
+    with pytest.raises(InvalidInput) as error:
+        Result.from_json(content)
+    assert str(error.value) == "not a result of gradconform: it has no implementations"
+
+
 def test_a_finding_of_an_unknown_kind_is_refused_by_name():
     plan = Plan([FAULTS["bias-mean"].implementation()], 2, seed=1, witnesses=False, dtypes=("float64",), diagnose=False)
     content = run(plan).to_json().replace(b'"kind": "WRONG"', b'"kind": "ODD"')

@@ -14,6 +14,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from gradconform.conformance.cli import main
+from gradconform.conformance.explanations import explained
 from gradconform.conformance.results import Result
 from gradconform.conformance.run_record import Header, Line
 from gradconform.conformance.run_record_reading import CUT_OFF
@@ -143,6 +144,18 @@ def test_a_run_that_is_ended_by_ctrl_c_has_an_end(command, folder):
     code, out, result, _, _ = reports(command)
     assert (code, out) == (2, done.stdout)
     assert CUT_OFF not in result.notes
+
+
+@pytest.mark.parametrize("sent", ["SIGTERM", "SIGHUP"])
+def test_what_is_explained_of_a_run_that_is_ended_by_another_signal_is_so(command, folder, sent):
+    entry = explained("INTERRUPTED")
+    assert sent in entry.why
+    assert "gradconform report render" in entry.why
+    assert " TARGET " in entry.next
+    done = killed(folder, "mine.py:fine", "--network", NETWORK, sent=sent)
+    assert (done.returncode, done.stdout) == (128 + signal.Signals[sent], "")
+    code, out, _ = command("report", "render")
+    assert (code, out.splitlines()[-1].startswith("INTERRUPTED  ")) == (2, True)
 
 
 def test_reports_of_a_run_are_those_that_are_made_later(command):

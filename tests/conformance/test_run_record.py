@@ -207,7 +207,7 @@ def edited(content, number, text):
         (3, b"\xff\xfe", "3: cannot be read: JSON is malformed"),
         (3, b"", "3: cannot be read: Input data was truncated"),
         (3, b'{"at": 1.5}', "3: cannot be read: it has neither a result nor an end"),
-        (3, b'{"at": 1.5, "end": {}}', "3: not a result of gradconform: 'implementations'"),
+        (3, b'{"at": 1.5, "end": {}}', "3: not a result of gradconform: it has no implementations"),
         (4, b'{"at": 1.5, "result": {"implementations": 3}}', "4: not the result of a run: 'int' object"),
         (3, b'{"at": 1.5, "result": {"seed": "one"}}', "4: not a result of gradconform: Expected `int`, got `str`"),
         (3, b'{"at": 1.5, "result": %s}' % (b'{"a":' * 2000 + b"1" + b"}" * 2000), "3: cannot be read: "),

@@ -54,6 +54,11 @@ def test_the_cost_falls_and_is_told(iris):
     assert after < 0.7 * before
 
 
+def test_one_step_is_told_as_one(iris):
+    (note,) = train(iris, max_examples=2).notes
+    assert note.endswith(" after 1 step of 0.1")
+
+
 def test_the_first_cost_is_that_of_the_parameters_to_start_from(iris):
     seen = []
 
