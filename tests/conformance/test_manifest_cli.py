@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,47 @@ def test_a_manifest_of_the_file_is_set_aside_where_something_else_is_asked_for(c
     monkeypatch.setenv("GRADCONFORM_MANIFEST", "pin.json")
     assert command("check", "--dtype", "float64")[0] == 5
     assert command("check", "--max-examples", "2")[0] == 4
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["./mine.py:other"],
+        ["mine.py:other", "--profile", "ci", "--max-examples", "8", "--seed", "1"],
+        ["--only", "input", "--only", "loss", "--dtype", "float64"],
+        ["--only", "loss", "--only", "input", "--only", "stateless", "--dtype", "float64"],
+    ],
+)
+def test_the_run_that_was_pinned_is_held_in_whatever_words_it_is_asked_for(command, words):
+    """A target on the command line of a recipe takes nothing away."""
+    said = "targets = ['mine.py:other']\nonly = ['loss', 'input']\ndtype = ['float64']\n"
+    Path("pyproject.toml").write_text(TOML + said, "utf-8")
+    assert command("check", "--write-manifest", "pin.json")[0] == 0
+    code, out, errors = command("check", *words)
+    assert (code, "manifest pin.json: no less" in out, "not held" in errors) == (0, True, False)
+    refusing('{"MeanSquaredError"}')
+    code, out, _ = command("check", *words)
+    assert (code, " are pinned; not supported: " in out) == (5, True)
+
+
+def test_what_the_file_leaves_open_is_what_the_manifest_pins(command):
+    Path("pyproject.toml").write_text("[tool.gradconform]\nmanifest = 'pin.json'\n", "utf-8")
+    pinned = ("mine.py:other", *RUN, "--dtype", "float64", "--exclude", "input")
+    assert command("check", *pinned, "--write-manifest", "pin.json")[0] == 0
+    assert "manifest pin.json: no less" in command("check", *pinned)[1]
+    for words in (["--exclude", "loss"], ["--dtype", "float32"], ["reference"], ["--seed", "2"]):
+        code, _, errors = command("check", *pinned, *words)
+        assert (code, "not held against pin.json" in errors) == (0, True), words
+
+
+def test_a_program_in_place_of_the_targets_is_another_run_unless_it_was_pinned(command):
+    Path("pyproject.toml").write_text(TOML + "targets = ['reference']\nonly = ['loss']\n", "utf-8")
+    command("check", "--write-manifest", "pin.json")
+    program = ["--", sys.executable, "-m", "gradconform.conformance.serve", "reference"]
+    code, _, errors = command("check", *program)
+    assert (code, "not held against pin.json" in errors) == (0, True)
+    assert command("check", "--write-manifest", "pin.json", *program)[0] == 0
+    assert "manifest pin.json: no less" in command("check", *program)[1]
 
 
 def test_a_file_that_asks_for_less_than_it_did_is_not_green(command):
