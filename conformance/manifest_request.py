@@ -38,7 +38,7 @@ class Request(NamedTuple):
     elsewhere: tuple[Any, ...]
 
     def covers(self, other: Request, manifest: Manifest | None) -> bool:
-        """Return whether it asks for what the other does, or for all that is pinned: values count, not who says them."""
+        """Return whether it asks for what the other does, or for all that is pinned, whoever says it."""
         pinned = {} if manifest is None else manifest.implementations
         counts = [(dtype, counted) for dtypes in pinned.values() for dtype, counted in dtypes.items()]
         checks = {check for _, counted in counts for check, count in counted.checks.items() if count}
