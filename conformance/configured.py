@@ -154,8 +154,8 @@ def again(seed: int) -> str:
     cut = words.index("--") if "--" in words else len(words)
     settings = settings_of(ctx)
     kept = _without(words[:cut], "--seed")
-    if settings.taken:
-        own = _names_own_profile(settings, ctx)
+    own = _names_own_profile(settings, ctx)
+    if settings.taken or own:
         kept = _without(kept, CONFIG_OPTION)
         source = [CONFIG_OPTION, settings.file.file] if own else [NO_CONFIG_OPTION]
         said = [taken for key, taken in settings.taken.items() if key != "seed" and not taken.word.written]
