@@ -92,14 +92,22 @@ class _Format(msgspec.Struct):
     manifest: int
 
 
-def misfit(manifest: Manifest, profile: str | None, max_examples: int | None, seed: int | None) -> str | None:
-    """Return what a run does otherwise than that which was pinned, and what to do; None: it is the same run."""
+def misfit(
+    manifest: Manifest, profile: str | None, max_examples: int | None, seed: int | None, *, merged: bool = False
+) -> str | None:
+    """Return what a run does otherwise than that which was pinned, and what to do; None: it is the same run.
+
+    `merged`: it was put together from shards, which cannot be other ones any more.
+    """
     for word, pinned, own in (
         ("profile", manifest.profile, profile),
         ("max-examples", manifest.max_examples, max_examples),
         ("seed", manifest.seed, seed),
     ):
         if pinned != own and None not in {pinned, own}:
+            if merged:
+                remedy = "merge those of the pinned run, or pin anew with --write-manifest"
+                return f"pinned with {word} {pinned}, and these shards have {own}: {remedy}"
             return f"pinned with {word} {pinned}, and this run has {own}: add --{word} {pinned}, or pin anew"
     return None
 

@@ -103,8 +103,7 @@ def pinning_of_run(
         if from_file and _is_another(
             request_of_run(ctx, folder), request_of_file(ctx, folder), pinning.manifest, unfit
         ):
-            click.echo(f"gradconform: not held against {place}, which pins another run", err=True)
-            return Pinning()
+            return _set_aside(place)
     if unfit is not None:
         raise InvalidInput(unfit)
     return pinning
@@ -114,16 +113,24 @@ def pinning_of_parts(place: str | None, write: str | None, result: Result) -> Pi
     """Return the same for a result that was put together. Raises `InvalidInput` where another run was pinned."""
     from gradconform.conformance.manifest import misfit, read_manifest
 
-    from_file = _is_of_the_file(click.get_current_context())
+    ctx = click.get_current_context()
+    from_file = _is_of_the_file(ctx)
     _require_one(None if from_file else place, write)
     max_examples = int((result.part.run if result.part is not None else {}).get("max_examples") or 0)
     pinning = Pinning(write=write, max_examples=max_examples)
     if write is None and place is not None:
         pinning.place, pinning.manifest = place, read_manifest(place)
-        reason = misfit(pinning.manifest, None, max_examples, result.seed)
+        reason = misfit(pinning.manifest, None, max_examples, result.seed, merged=True)
         if reason is not None:
+            if from_file and request_of_file(ctx, Path()).draw[1:] != (max_examples, result.seed):
+                return _set_aside(place)
             raise InvalidInput(f"{place}: {reason}")
     return pinning
+
+
+def _set_aside(place: str) -> Pinning:
+    click.echo(f"gradconform: not held against {place}, which pins another run", err=True)
+    return Pinning()
 
 
 def _require_one(place: str | None, write: str | None) -> None:

@@ -226,3 +226,24 @@ def test_shards_are_held_once_they_are_put_together(command):
     assert json.loads(Path("merged.json").read_bytes())["implementations"]["reference"]["float64"]["networks"] == 64
     code, _, errors = command("check", "reference", *network, "--shard", "1/2", "--json", "1.json")
     assert (code, "not held against pin.json" in errors) == (0, True)
+
+
+def test_shards_of_another_run_than_the_pinned_one(command):
+    """From the file it is set aside, unless the file itself has come to ask for that; from the command line refused."""
+    words = ("reference", "--dtype", "float64", "--only", "loss", "--max-examples", "33")
+    command("check", *words, "--seed", "1", "--write-manifest", "pin.json")
+    for shard in ("1/2", "2/2"):
+        command("check", *words, "--seed", "2", "--shard", shard, "--json", f"{shard[0]}.json")
+    merge = ("report", "merge", "1.json", "2.json")
+    other = "pin.json: pinned with seed 1, and these shards have 2: merge those of the pinned run, or pin anew with "
+    refused = (4, "", f"gradconform: {other}--write-manifest\n")
+    assert command(*merge, "--manifest", "pin.json") == refused
+    Path("pyproject.toml").write_text("[tool.gradconform]\nmanifest = 'pin.json'\n", "utf-8")
+    code, out, errors = command(*merge)
+    assert (code, "manifest" in out) == (0, False)
+    assert "gradconform: not held against pin.json, which pins another run\n" in errors
+    Path("pyproject.toml").write_text(
+        "[tool.gradconform]\nmanifest = 'pin.json'\nmax-examples = 33\nseed = 2\n", "utf-8"
+    )
+    code, out, errors = command(*merge)
+    assert (code, out, errors.endswith(refused[2])) == (4, "", True)
