@@ -150,13 +150,13 @@ def markdown_of(symptom: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def tell_next(verdict: str) -> None:
-    """Tell on stderr what comes after a run.
+def tell_next(verdict: str, known: str | None = None) -> None:
+    """Tell on stderr what comes after a run: the command that is known, or that of its verdict.
 
     After one with findings, each of them tells it itself; after one that passed, only people want to know.
     """
     if verdict != "failed" and (verdict != "passed" or sys.stderr.isatty()):
-        click.echo(f"gradconform: next: {every()[verdict.upper()].next}", err=True)
+        click.echo(f"gradconform: next: {known or every()[verdict.upper()].next}", err=True)
 
 
 def program_of(word: str, framework: Framework, *, wrong: bool) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradconform.conformance.configured import settings_of
+from gradconform.conformance.configured import again, settings_of
 from gradconform.conformance.manifest_request import Request, request_of_file, request_of_run, value_of
 from gradconform.conformance.target_words import require_folder
 from gradconform.errors import InvalidInput
@@ -46,6 +46,8 @@ class Pinning:
     write: str | None = None
     profile: str | None = None
     max_examples: int = 0
+    lost: bool = False
+    """Whether a run has less than is pinned, and nothing else against it."""
 
     def hold(self, result: Result) -> None:
         """Hold a result against the manifest: what it has less, it says, and is not green."""
@@ -58,6 +60,11 @@ class Pinning:
         result.notes += told(result.manifest)
         if result.manifest.fewer and result.verdict == "passed":
             result.verdict = "not covered"
+            self.lost = True
+
+    def next(self, seed: int) -> str | None:
+        """Return the command that pins a run anew which has lost something; None for any other."""
+        return f"{again(seed, self.place)}   # only where less is meant: pins it anew" if self.lost else None
 
     def pin(self, result: Result) -> None:
         """Write the manifest, if one is to be written. Raises `InvalidInput` for a run that was cut short."""

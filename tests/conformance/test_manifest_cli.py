@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -79,6 +80,31 @@ def test_less_is_red_and_told_with_the_numbers(command):
     assert (code, "note: reference float32 is not compared any more: " in out) == (5, True)
     code, out, _ = command(*held, "reference", "mine.py:other", "--exclude", "input")
     assert (code, "note: mine.py:other float64: input is not checked any more: 16 " in out) == (5, True)
+
+
+@pytest.mark.parametrize("named", ["on the command line", "by the file"])
+def test_what_comes_next_after_less_pins_it_anew_with_the_words_of_the_run(command, monkeypatch, named):
+    words = ["check", *RUN, "--dtype", "float64", "reference"]
+    command(*words, "mine.py:gradients", "--write-manifest", "pin.json")
+    if named == "by the file":
+        Path("pyproject.toml").write_text(TOML + "targets = ['reference']\ndtype = ['float64']\n", "utf-8")
+        words = ["check"]
+    else:
+        words += ["--manifest", "pin.json"]
+    monkeypatch.setattr(sys, "argv", ["gradconform", *words])
+    code, _, errors = command(*words)
+    (line,) = [line for line in errors.splitlines() if "next: " in line]
+    assert (code, line.endswith(" --write-manifest pin.json   # only where less is meant: pins it anew")) == (5, True)
+    (_, *anew) = shlex.split(line.partition("next: ")[2], comments=True)
+    assert command(*anew)[0] == 0
+    code, out, errors = command(*words)
+    assert (code, "manifest pin.json: no less" in out, "next: " in errors) == (0, True, False)
+
+
+def test_what_comes_next_is_not_to_pin_where_that_would_be_refused(command):
+    command("check", "mine.py:gradients", *RUN, "--write-manifest", "pin.json")
+    code, _, errors = command("check", "mine.py:gradients", *RUN, "--max-time", "1e-9", "--manifest", "pin.json")
+    assert (code, "next: " in errors, "next: gradconform check --write" in errors) == (5, True, False)
 
 
 def test_what_is_refused_from_now_on_is_red(command):
