@@ -18,10 +18,10 @@ from click.core import ParameterSource
 
 from gradconform.conformance.configuration import FILE, OWN, PREFIX, TABLE, Configuration, read_configuration
 from gradconform.conformance.configuration_words import TABLES, TOP, Word, Words, variable_of
-from gradconform.conformance.nearest import hint, near
 from gradconform.conformance.program_words import PROGRAM
 from gradconform.conformance.untrusted import shown
 from gradconform.errors import InvalidInput
+from gradconform.nearest import hint, near
 
 if TYPE_CHECKING:
     from gradconform.conformance.profiles import Profile
