@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import shlex
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from gradconform.conformance.findings import Failure, finding_of
 from gradconform.conformance.plan import Plan
 from gradconform.conformance.results import Finding
 from gradconform.errors import InvalidInput
+from gradconform.nearest import closest
 
 CASES = Path(".gradconform") / "cases"
 """Where the command line keeps what it finds, in the current folder."""
@@ -166,7 +166,7 @@ def places_of(word: str) -> list[Path]:
         if (found := folder / f"{word}.json").exists():
             return [found]
     known = sorted({path.stem for folder in (CASES, PINS) for path in case_files(folder)})
-    close = difflib.get_close_matches(word, known, 3, 0.5)
+    close = closest(word, known, 3)
     many = "is 1 case" if len(known) == 1 else f"are {len(known):,} cases"
     there = f"did you mean {' or '.join(close)}?" if close else f"there {many}"
     raise InvalidInput(f"no case {word} in {CASES} and {PINS} of this folder; {there}")

@@ -233,7 +233,7 @@ def check(
         if record is not None:
             record.end(result)
     say(result_text(result, coverage=coverage))
-    tell_next(result.verdict)
+    tell_next(result.verdict, pinning.next(seed))
     reports.write(result)
     pinning.pin(result)
     sys.exit(result.exit_code)

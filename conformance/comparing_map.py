@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import numpy as np
 
 from gradconform.case import Array
 from gradconform.errors import InvalidInput
+from gradconform.nearest import closest
 
 SECTIONS = ("parameters", "outputs", "ignore")
 OPTIONS = ("name", "transpose", "axes", "reshape")
@@ -287,5 +287,5 @@ def _plain(name: str) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return what to add to the message that a name is unknown."""
     names = list(known)
-    near = difflib.get_close_matches(name, names, 1, cutoff=0.5)
+    near = closest(name, names)
     return f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(names) or 'none'}"

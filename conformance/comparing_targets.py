@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import dis
 import inspect
 import sys
@@ -19,6 +18,7 @@ from gradconform.conformance.comparing_jax import JaxFunction
 from gradconform.conformance.comparing_models import Model
 from gradconform.conformance.comparing_torch import TorchFunction, TorchModule
 from gradconform.errors import InvalidInput, first_line
+from gradconform.nearest import near
 
 FRAMEWORKS = {
     "torch": "torch",
@@ -79,8 +79,7 @@ def _load(target: str) -> object:
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
-            close = difflib.get_close_matches(part, [known for known in vars(found) if not known.startswith("_")], 1)
-            hint = f"; did you mean {close[0]}?" if close else ""
+            hint = near(part, [known for known in vars(found) if not known.startswith("_")])
             raise InvalidInput(f"target {target!r}: {place} has no {name!r}{hint}")
         found = getattr(found, part)
     return found

@@ -1,7 +1,8 @@
 """`[tool.gradconform]`: where it is found, and what stands in it. Nothing is imported or run for it.
 
 The nearest pyproject.toml that has the table is read, from the current folder up to the root of the repository; outside
-of a repository that of the current folder alone: what others may have written above it is not ours.
+of a repository that of the current folder alone: what others may have written above it is not ours. Nor is, above the
+current folder, what belongs to another user: on a shared machine anyone may make /tmp a repository.
 """
 
 from __future__ import annotations
@@ -83,11 +84,20 @@ def has_configuration(arguments: Sequence[str]) -> bool:
 
 def _nearest(start: Path) -> Configuration:
     folders = [start, *start.parents]
-    root = next((folder for folder in folders if any((folder / name).exists() for name in ROOTS)), start)
+    root = next((folder for folder in folders if any(_ours(folder / name, start) for name in ROOTS)), start)
     for folder in folders[: folders.index(root) + 1]:
-        if (folder / FILE).is_file() and (found := _read(folder / FILE)) is not None:
+        place = folder / FILE
+        if place.is_file() and _ours(place, start) and (found := _read(place)) is not None:
             return found
     return Configuration()
+
+
+def _ours(place: Path, start: Path) -> bool:
+    """Return whether a place is there and, above the folder of the start, belongs to this user or to root."""
+    if not place.exists():
+        return False
+    # of a link, who made it; Windows has no such owners
+    return place.parent == start or not hasattr(os, "getuid") or place.lstat().st_uid in {0, os.getuid()}
 
 
 def _read(place: Path) -> Configuration | None:

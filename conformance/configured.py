@@ -18,10 +18,10 @@ from click.core import ParameterSource
 
 from gradconform.conformance.configuration import FILE, OWN, PREFIX, TABLE, Configuration, read_configuration
 from gradconform.conformance.configuration_words import TABLES, TOP, Word, Words, variable_of
-from gradconform.conformance.nearest import hint, near
 from gradconform.conformance.program_words import PROGRAM
 from gradconform.conformance.untrusted import shown
 from gradconform.errors import InvalidInput
+from gradconform.nearest import hint, near
 
 if TYPE_CHECKING:
     from gradconform.conformance.profiles import Profile
@@ -147,20 +147,26 @@ def all_words() -> Words:
     return Words(cli.commands)
 
 
-def again(seed: int) -> str:
-    """Return the command that does the same again, wherever it is run: with all that was taken from elsewhere."""
+def again(seed: int, pin: str | None = None) -> str:
+    """Return the command that does the same again, wherever it is run: with all that was taken from elsewhere.
+
+    `pin`: the file of a manifest that it is to write, instead of being held against one.
+    """
     ctx = click.get_current_context()
     words = sys.argv[1:]
     cut = words.index("--") if "--" in words else len(words)
     settings = settings_of(ctx)
     kept = _without(words[:cut], "--seed")
-    if settings.taken:
-        own = _names_own_profile(settings, ctx)
+    own = _names_own_profile(settings, ctx)
+    if settings.taken or own:
         kept = _without(kept, CONFIG_OPTION)
         source = [CONFIG_OPTION, settings.file.file] if own else [NO_CONFIG_OPTION]
         said = [taken for key, taken in settings.taken.items() if key != "seed" and not taken.word.written]
         kept = [*kept[:1], *source, *kept[1:], *(part for taken in said for part in taken.word.options(taken.value))]
-    return shlex.join(["gradconform", *kept, "--seed", str(seed), *words[cut:]])
+    kept = [*kept, "--seed", str(seed)]
+    if pin is not None:
+        kept = [*_without(kept, "--manifest"), "--write-manifest", pin]
+    return shlex.join(["gradconform", *kept, *words[cut:]])
 
 
 def _settings(ctx: click.Context, named: str | None) -> Settings:

@@ -16,6 +16,7 @@ from gradconform.conformance.compare import Comparison, Kind
 from gradconform.conformance.judge import Judgement
 from gradconform.dtypes import DTYPES
 from gradconform.errors import InvalidInput
+from gradconform.nearest import hint
 from gradconform.network import Network
 from gradconform.notation import LAYERS, LOSSES
 
@@ -148,19 +149,14 @@ def _read(text: str, reason: str) -> Expected:
     check, *rest = text.split()
     checks = (AGREEMENT, CALL, *CHECKS)
     if check not in checks:
-        raise InvalidInput(f"expected_failures: {text!r}: no check {check!r}; {_nearest(check, checks)}")
+        raise InvalidInput(f"expected_failures: {text!r}: no check {check!r}; {hint(check, checks)}")
     dtype = rest.pop() if rest and rest[-1] in DTYPES else None
     kind = rest.pop(0) if rest else None
     if kind is not None and kind not in KINDS:
-        raise InvalidInput(f"expected_failures: {text!r}: no kind of failure {kind!r}; {_nearest(kind, KINDS)}")
+        raise InvalidInput(f"expected_failures: {text!r}: no kind of failure {kind!r}; {hint(kind, KINDS)}")
     place = " ".join(rest) or None
     if place is not None and place not in PLACES and kind != Kind.NAME.name:
         close = difflib.get_close_matches(place, PLACES, 1)
         if close:
             raise InvalidInput(f"expected_failures: {text!r}: no {place!r}; did you mean {close[0]}?")
     return Expected(text, reason, check, kind, place, dtype)
-
-
-def _nearest(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, 1, 0.5)
-    return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"

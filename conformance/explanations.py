@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -26,6 +25,7 @@ from gradconform.conformance.explained_programs import ELSEWHERE, PROGRAMS, Fram
 from gradconform.conformance.explanation import Explanation
 from gradconform.conformance.wrapping import filled, labelled
 from gradconform.errors import InvalidInput, one_line
+from gradconform.nearest import closest
 
 MODULES = (
     explanations_reduction,
@@ -68,7 +68,7 @@ def explained(word: str) -> Explanation:
     wanted = said.lower()
     parts = [name for name in by_spelling if wanted in name] if len(wanted) > 2 else []
     near = sorted(parts, key=lambda name: not name.startswith(wanted))[:CLOSE]
-    near = near or difflib.get_close_matches(wanted, by_spelling, CLOSE)
+    near = near or closest(wanted, by_spelling, CLOSE)
     hint = f"did you mean {' or '.join(by_spelling[name] for name in near)}?" if near else "its words are listed by"
     raise InvalidInput(f"nothing is known of {said!r}; {hint}{'' if near else ' gradconform explain'}")
 
@@ -150,13 +150,13 @@ def markdown_of(symptom: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def tell_next(verdict: str) -> None:
-    """Tell on stderr what comes after a run.
+def tell_next(verdict: str, known: str | None = None) -> None:
+    """Tell on stderr what comes after a run: the command that is known, or that of its verdict.
 
     After one with findings, each of them tells it itself; after one that passed, only people want to know.
     """
     if verdict != "failed" and (verdict != "passed" or sys.stderr.isatty()):
-        click.echo(f"gradconform: next: {every()[verdict.upper()].next}", err=True)
+        click.echo(f"gradconform: next: {known or every()[verdict.upper()].next}", err=True)
 
 
 def program_of(word: str, framework: Framework, *, wrong: bool) -> str:

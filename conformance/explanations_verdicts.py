@@ -202,11 +202,13 @@ def _runs() -> Iterator[tuple[str, str, str, str, str, str]]:
     )
     yield (
         "NOT COVERED",
-        "What was compared agrees, and less was met than the profile promises. Exit code 5.",
+        "What was compared agrees, and less was met than the profile promises, or less was compared than the manifest "
+        "pins. Exit code 5.",
         "All profiles but smoke promise that every regime, layer, loss, reduction and dtype that is declared is met "
-        "by something that could tell.",
-        "The line `not met` lists what is missing.",
-        "A declaration of layers or losses that the candidate does not really support.",
+        "by something that could tell. A manifest pins how much a run compared once; more networks do not mend that.",
+        "The line `not met` lists what is missing; a note tells each thing that the manifest pins and that is gone.",
+        "A declaration of layers or losses that the candidate does not really support; less than the manifest pins, "
+        "and meant: pin it anew, the same command with --write-manifest.",
         "gradconform check TARGET --max-examples 300 --coverage   # more networks, and the table",
     )
     yield (

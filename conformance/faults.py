@@ -5,7 +5,6 @@ By what they get wrong they stand in modules of their own; those that are held o
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 from gradconform.conformance.carelessness import CARELESSNESS
@@ -18,6 +17,7 @@ from gradconform.conformance.faults_whole import FAULTY_AS_A_WHOLE
 from gradconform.conformance.inaccuracies import INACCURACIES
 from gradconform.conformance.planting import Fault
 from gradconform.errors import InvalidInput
+from gradconform.nearest import near
 
 FAULTS: dict[str, Fault] = {
     **FAULTY_LOSSES,
@@ -35,7 +35,6 @@ def choose_faults(names: Sequence[str]) -> list[Fault]:
     """Return the faults of these names, or all. Raises `InvalidInput` for a name that is unknown."""
     for name in names:
         if name not in FAULTS:
-            close = difflib.get_close_matches(name, FAULTS, 1)
-            hint = f"did you mean {close[0]}?" if close else "gradconform faults --list shows all"
-            raise InvalidInput(f"fault {name!r} is unknown; {hint}")
+            hint = near(name, FAULTS) or "; gradconform faults --list shows all"
+            raise InvalidInput(f"fault {name!r} is unknown{hint}")
     return [FAULTS[name] for name in dict.fromkeys(names)] or list(FAULTS.values())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -26,6 +25,7 @@ from gradconform.conformance.conventions import adapted, described
 from gradconform.conformance.guard import Guard
 from gradconform.dtypes import DTYPES
 from gradconform.errors import CandidateFailed, InvalidInput, NotInstalled, Unsupported, first_line
+from gradconform.nearest import near
 from gradconform.network import Network
 
 __all__ = [
@@ -239,8 +239,7 @@ def resolve(target: str) -> Implementation:
         raise InvalidInput(f"target {target!r}: expected {known}, FILE.py:FUNCTION or MODULE:FUNCTION")
     module = _load_file(place) if place.endswith(".py") else _load_module(place, target)
     if not hasattr(module, name):
-        close = difflib.get_close_matches(name, [known for known in vars(module) if not known.startswith("_")], 1)
-        hint = f"; did you mean {close[0]}?" if close else ""
+        hint = near(name, [known for known in vars(module) if not known.startswith("_")])
         raise InvalidInput(f"target {target!r}: {place} has no {name!r}{hint}")
     return of(getattr(module, name), target)
 

@@ -55,7 +55,7 @@ def manifest_of(result: Result, profile: str | None, max_examples: int, folder: 
     """Return what a run compared; files among the names are told from `folder`, where the manifest is to stand."""
     counted: dict[str, dict[str, Counts]] = {}
     for tally in result.implementations:
-        counted.setdefault(_name(tally.name, folder), {})[tally.dtype] = _counts(tally)
+        counted.setdefault(name_in(tally.name, folder), {})[tally.dtype] = _counts(tally)
     return Manifest(
         profile=profile,
         max_examples=max_examples,
@@ -63,7 +63,7 @@ def manifest_of(result: Result, profile: str | None, max_examples: int, folder: 
         drawn_by=drawn_by(),
         implementations=counted,
         met={
-            _name(entry.implementation, folder): {
+            name_in(entry.implementation, folder): {
                 axis: sorted(value for value, cases in values.items() if cases) for axis, values in entry.values.items()
             }
             for entry in result.coverage
@@ -92,14 +92,22 @@ class _Format(msgspec.Struct):
     manifest: int
 
 
-def misfit(manifest: Manifest, profile: str | None, max_examples: int | None, seed: int | None) -> str | None:
-    """Return what a run does otherwise than that which was pinned, and what to do; None: it is the same run."""
+def misfit(
+    manifest: Manifest, profile: str | None, max_examples: int | None, seed: int | None, *, merged: bool = False
+) -> str | None:
+    """Return what a run does otherwise than that which was pinned, and what to do; None: it is the same run.
+
+    `merged`: it was put together from shards, which cannot be other ones any more.
+    """
     for word, pinned, own in (
         ("profile", manifest.profile, profile),
         ("max-examples", manifest.max_examples, max_examples),
         ("seed", manifest.seed, seed),
     ):
         if pinned != own and None not in {pinned, own}:
+            if merged:
+                remedy = "merge those of the pinned run, or pin anew with --write-manifest"
+                return f"pinned with {word} {pinned}, and these shards have {own}: {remedy}"
             return f"pinned with {word} {pinned}, and this run has {own}: add --{word} {pinned}, or pin anew"
     return None
 
@@ -110,6 +118,15 @@ def hold(result: Result, manifest: Manifest, place: str) -> Held:
     others = _others(manifest, now)
     fewer = [*_gone(manifest, now), *_shrunk(manifest, now, loosely=bool(others))]
     return Held(file=one_line(place), fewer=fewer, more=list(_more(manifest, now, loosely=bool(others))), others=others)
+
+
+def name_in(name: str, folder: Path) -> str:
+    """Return the name of an implementation as it is from a folder, wherever the run was started: a file's is a path."""
+    place, ending, rest = name.partition(".py")
+    file = Path(f"{place}{ending}")
+    if ending and rest[:1] in {"", ":"} and file.is_file():
+        return Path(relative(file.absolute(), folder)).as_posix() + rest
+    return name
 
 
 def _others(manifest: Manifest, now: Manifest) -> str:
@@ -198,15 +215,6 @@ def _counts(tally: Tally) -> Counts:
         checks=dict(tally.checks),
         unsupported=tally.unsupported,
     )
-
-
-def _name(name: str, folder: Path) -> str:
-    """Return the name of an implementation as it is from a folder, wherever the run was started: a file's is a path."""
-    place, ending, rest = name.partition(".py")
-    file = Path(f"{place}{ending}")
-    if ending and rest[:1] in {"", ":"} and file.is_file():
-        return Path(relative(file.absolute(), folder)).as_posix() + rest
-    return name
 
 
 def told(held: Held) -> list[str]:

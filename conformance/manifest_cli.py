@@ -8,22 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
-from gradconform.conformance.configured import settings_of
+from gradconform.conformance.configured import again, settings_of
+from gradconform.conformance.manifest_request import Request, request_of_file, request_of_run, value_of
 from gradconform.conformance.target_words import require_folder
 from gradconform.errors import InvalidInput
 
 if TYPE_CHECKING:
     from gradconform.conformance.manifest import Manifest
     from gradconform.conformance.results import Result
-
-RUN = ("profile", "max_examples", "seed")
-"""What a manifest knows of the run that it pins."""
-NARROWS = ("targets", "network", "dtypes", "only", "exclude", "data", "shard")
-"""What makes another run of it."""
-FILE, ELSEWHERE = "file", "elsewhere"
-"""Where a value comes from: what is read, or the command line and the environment."""
 
 
 def manifest_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,6 +46,8 @@ class Pinning:
     write: str | None = None
     profile: str | None = None
     max_examples: int = 0
+    lost: bool = False
+    """Whether a run has less than is pinned, and nothing else against it."""
 
     def hold(self, result: Result) -> None:
         """Hold a result against the manifest: what it has less, it says, and is not green."""
@@ -65,6 +60,11 @@ class Pinning:
         result.notes += told(result.manifest)
         if result.manifest.fewer and result.verdict == "passed":
             result.verdict = "not covered"
+            self.lost = True
+
+    def next(self, seed: int) -> str | None:
+        """Return the command that pins a run anew which has lost something; None for any other."""
+        return f"{again(seed, self.place)}   # only where less is meant: pins it anew" if self.lost else None
 
     def pin(self, result: Result) -> None:
         """Write the manifest, if one is to be written. Raises `InvalidInput` for a run that was cut short."""
@@ -97,19 +97,20 @@ def pinning_of_run(
     if write is None and place is None:
         return Pinning()
     ctx = click.get_current_context()
-    from_file = _source(ctx, "manifest") == FILE
+    from_file = _is_of_the_file(ctx)
     _require_one(None if from_file else place, write)
-    elsewhere = [name for name in (*RUN, *NARROWS) if _source(ctx, name) == ELSEWHERE]
-    unfit = _unfit("--manifest" if write is None else "--write-manifest", ctx, max_examples, seed)
     pinning = Pinning(write=write, profile=profile, max_examples=max_examples or 0)
-    if write is None and place is not None and unfit is None:
-        pinning.place, pinning.manifest = place, read_manifest(place)
-        reason = misfit(pinning.manifest, profile, max_examples, seed)
-        unfit = None if reason is None else f"{place}: {reason}"
-    if write is None and from_file and elsewhere and (unfit is not None or {*elsewhere} & {*NARROWS}):
-        # somebody who asks for something else does not run what was pinned
-        click.echo(f"gradconform: not held against {place}, which pins another run", err=True)
-        return Pinning()
+    unfit = _unfit("--manifest" if write is None else "--write-manifest", ctx, max_examples, seed)
+    if write is None and place is not None:
+        if unfit is None:
+            pinning.place, pinning.manifest = place, read_manifest(place)
+            reason = misfit(pinning.manifest, profile, max_examples, seed)
+            unfit = None if reason is None else f"{place}: {reason}"
+        folder = Path(place).absolute().parent
+        if from_file and _is_another(
+            request_of_run(ctx, folder), request_of_file(ctx, folder), pinning.manifest, unfit
+        ):
+            return _set_aside(place)
     if unfit is not None:
         raise InvalidInput(unfit)
     return pinning
@@ -119,16 +120,24 @@ def pinning_of_parts(place: str | None, write: str | None, result: Result) -> Pi
     """Return the same for a result that was put together. Raises `InvalidInput` where another run was pinned."""
     from gradconform.conformance.manifest import misfit, read_manifest
 
-    from_file = _source(click.get_current_context(), "manifest") == FILE
+    ctx = click.get_current_context()
+    from_file = _is_of_the_file(ctx)
     _require_one(None if from_file else place, write)
     max_examples = int((result.part.run if result.part is not None else {}).get("max_examples") or 0)
     pinning = Pinning(write=write, max_examples=max_examples)
     if write is None and place is not None:
         pinning.place, pinning.manifest = place, read_manifest(place)
-        reason = misfit(pinning.manifest, None, max_examples, result.seed)
+        reason = misfit(pinning.manifest, None, max_examples, result.seed, merged=True)
         if reason is not None:
+            if from_file and request_of_file(ctx, Path()).draw[1:] != (max_examples, result.seed):
+                return _set_aside(place)
             raise InvalidInput(f"{place}: {reason}")
     return pinning
+
+
+def _set_aside(place: str) -> Pinning:
+    click.echo(f"gradconform: not held against {place}, which pins another run", err=True)
+    return Pinning()
 
 
 def _require_one(place: str | None, write: str | None) -> None:
@@ -137,20 +146,25 @@ def _require_one(place: str | None, write: str | None) -> None:
     require_folder(write)
 
 
-def _source(ctx: click.Context, name: str) -> str:
-    """Return where a value comes from: a file that is read, elsewhere, or nowhere."""
-    taken = settings_of(ctx).taken.get(name)
-    if taken is not None:
-        return ELSEWHERE if taken.variable else FILE
-    given = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE and ctx.params.get(name) not in {None, ()}
-    return ELSEWHERE if given else ""
+def _is_of_the_file(ctx: click.Context) -> bool:
+    """Return whether the manifest is named by a file alone, and not by the command line or a variable."""
+    taken = settings_of(ctx).taken.get("manifest")
+    return taken is not None and not taken.variable
+
+
+def _is_another(asked: Request, file: Request, manifest: Manifest | None, unfit: str | None) -> bool:
+    """Return whether somebody asks for something else than what was pinned.
+
+    A file that itself asks for less than is pinned does not: that is to be seen.
+    """
+    return not asked.covers(file, manifest) or (unfit is not None and asked.draw != file.draw)
 
 
 def _unfit(option: str, ctx: click.Context, max_examples: int | None, seed: int | None) -> str | None:
     """Return why a run cannot be pinned at all."""
-    if _source(ctx, "data"):
+    if value_of(ctx, "data") is not None:
         return f"{option} is for generated networks: not with --data"
-    if _source(ctx, "shard"):
+    if value_of(ctx, "shard") is not None:
         return f"{option} is for a whole run: not with --shard, but with gradconform report merge"
     if max_examples is None:
         return f"{option} is for a number of networks that is fixed: add --max-examples, or --profile ci"

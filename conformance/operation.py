@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import sys
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from gradconform.conformance.implementations import _load_file, _load_module, is_installed
 from gradconform.errors import InvalidInput, NotInstalled
+from gradconform.nearest import near
 
 AnyArray = NDArray[Any]
 Arrays = list[AnyArray]
@@ -94,8 +94,7 @@ def load(target: str) -> object:
         value: Any = module
         for attribute in part.strip().split("."):
             if not hasattr(value, attribute):
-                close = difflib.get_close_matches(attribute, [known for known in dir(value) if known[0] != "_"], 1)
-                hint = f"; did you mean {close[0]}?" if close else ""
+                hint = near(attribute, [known for known in dir(value) if known[0] != "_"])
                 raise InvalidInput(f"target {target!r}: {place} has no {part.strip()!r}{hint}")
             value = getattr(value, attribute)
         found.append(value)

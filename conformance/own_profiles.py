@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from gradconform.conformance.configuration import TABLE, Configuration
-from gradconform.conformance.nearest import hint
 from gradconform.conformance.profiles import PROFILES, Profile
 from gradconform.conformance.untrusted import shown
 from gradconform.errors import InvalidInput
+from gradconform.nearest import hint
 
 PART = "profiles"
 """The name of their table."""

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gradconform.conformance.nearest import hint
 from gradconform.errors import InvalidInput
+from gradconform.nearest import hint
 
 if TYPE_CHECKING:
     from gradconform.conformance.coverage import Axis

@@ -42,7 +42,10 @@ def part_of(plan: Plan, shard: str, program: Sequence[str]) -> Part:
             f"raise --max-examples"
         )
     plan.rounds = range(number - 1, rounds, count)
-    return job.part(plan.rounds, shard)
+    part = job.part(plan.rounds, shard)
+    # what no word of the command line says, and a profile of one's own does
+    part.run |= {"draws": plan.draws, "required": list(plan.required)}
+    return part
 
 
 def _read(shard: str) -> tuple[int, int]:

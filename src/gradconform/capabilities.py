@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -13,6 +12,7 @@ import msgspec
 from gradconform.errors import InvalidInput
 from gradconform.layers import Dense, Record
 from gradconform.losses import REDUCTIONS, LossRecord, Reduction
+from gradconform.nearest import hint
 from gradconform.network import Network
 from gradconform.notation import LAYERS, LOSSES, item_notation, parse_item
 from gradconform.templates import Template, parse_template
@@ -141,9 +141,7 @@ def capabilities_of(fields: Mapping[str, Any]) -> Capabilities:
     """Return the record of the given fields; raises `InvalidInput` for an unknown one, with the nearest name."""
     for name in fields:
         if name not in FIELDS:
-            close = difflib.get_close_matches(name, FIELDS, 1)
-            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(FIELDS)}"
-            raise InvalidInput(f"capabilities: unknown field {name!r}; {hint}")
+            raise InvalidInput(f"capabilities: unknown field {name!r}; {hint(name, FIELDS)}")
     return Capabilities(**fields)
 
 
@@ -225,9 +223,7 @@ def _items(field: str, declared: Any, kinds: Mapping[str, type[Record]]) -> tupl
         elif isinstance(item, str):
             name, parenthesis, _ = item.partition("(")
             if name.strip() not in kinds:
-                close = difflib.get_close_matches(name.strip(), kinds, 1)
-                hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(kinds)}"
-                raise InvalidInput(f"{field} declares {item!r}; {hint}")
+                raise InvalidInput(f"{field} declares {item!r}; {hint(name.strip(), kinds)}")
             try:
                 # Dense alone has a value that must be given, which here is nobody's business
                 entry = name.strip() if not parenthesis else _exactly(parse_item(item, kinds), "reduction=" in item)

@@ -7,7 +7,6 @@ as in Python but with bare words: `Dense(8, bias=False)`, `GELU(approximate=tanh
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from typing import Any, NoReturn, get_args
@@ -17,6 +16,7 @@ import msgspec
 from gradconform.errors import InvalidInput, one_line
 from gradconform.layers import Layer, Record
 from gradconform.losses import Loss
+from gradconform.nearest import closest
 from gradconform.network import Network
 
 LAYERS: dict[str, type[Record]] = {kind.__name__: kind for kind in get_args(Layer)}
@@ -104,7 +104,7 @@ class Parser:
         name, column = self.next(f"a {what}")
         if name not in kinds:
             lower = {kind.lower(): kind for kind in kinds}
-            close = difflib.get_close_matches(name.lower(), lower, 1, cutoff=0.5)
+            close = closest(name.lower(), lower)
             hint = f"did you mean {lower[close[0]]}?" if close else f"known: {', '.join(kinds)}"
             self.fail(column, f"{place}unknown {what} {_quoted(name)}; {hint}")
         arguments: list[object] = []

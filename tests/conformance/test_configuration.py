@@ -47,6 +47,28 @@ def test_outside_of_a_repository_the_current_folder_alone_is_looked_at(tree):
     assert read_configuration().table == {"seed": 4}
 
 
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="files have no such owner here")
+@pytest.mark.parametrize("name", [".git", "pyproject.toml"])
+def test_what_belongs_to_somebody_else_above_the_current_folder_is_not_taken(tree, monkeypatch, name):
+    """As where anyone may write: /tmp/.git and /tmp/pyproject.toml."""
+    theirs = os.getuid() + 1
+    real = Path.stat
+
+    def stat(place, **more):
+        found = real(place, **more)
+        fields = list(found)
+        fields[4] = theirs if place.name == name else found.st_uid
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert read_configuration().file == ""
+    theirs = 0
+    assert read_configuration().table == {"seed": 2}
+    theirs = os.getuid() + 1
+    (tree / "pyproject.toml").write_text(TABLE.format(4), "utf-8")
+    assert read_configuration().table == {"seed": 4}, "of the current folder, as that of any command"
+
+
 def test_another_file_is_named_by_option_before_the_variable(tree, monkeypatch):
     for number, name in ((5, "option.toml"), (6, "variable.toml")):
         (tree / name).write_text(TABLE.format(number), "utf-8")

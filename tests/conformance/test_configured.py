@@ -255,6 +255,17 @@ def test_the_same_again_with_a_profile_of_ones_own_names_the_file(planned):
     assert command == "gradconform check --config pyproject.toml reference --profile mine --seed 1"
 
 
+def test_the_same_again_names_the_file_of_a_profile_that_was_typed(planned, monkeypatch, tmp_path):
+    own = "[tool.gradconform.profiles.mine]\nextends = 'ci'\n"
+    (tmp_path / "other.toml").write_text(own, "utf-8")
+    typed = ("reference", "--profile", "mine")
+    again = planned("", *typed, CONFIG="other.toml").command
+    assert again == "gradconform check --config other.toml reference --profile mine --seed 1"
+    assert planned("", *shlex.split(again)[2:]).max_examples == 300
+    assert planned("", *typed, "--config", "other.toml").command == again
+    assert planned(own, *typed).command == again.replace("other.toml", "pyproject.toml")
+
+
 def test_the_same_again_has_the_seed_before_the_program(planned):
     words = ["--", sys.executable, "-m", "gradconform.conformance.serve", "reference"]
     assert shlex.split(planned("", "--seed", "4", *words).command) == ["gradconform", "check", "--seed", "4", *words]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,31 @@ def test_less_is_red_and_told_with_the_numbers(command):
     assert (code, "note: mine.py:other float64: input is not checked any more: 16 " in out) == (5, True)
 
 
+@pytest.mark.parametrize("named", ["on the command line", "by the file"])
+def test_what_comes_next_after_less_pins_it_anew_with_the_words_of_the_run(command, monkeypatch, named):
+    words = ["check", *RUN, "--dtype", "float64", "reference"]
+    command(*words, "mine.py:gradients", "--write-manifest", "pin.json")
+    if named == "by the file":
+        Path("pyproject.toml").write_text(TOML + "targets = ['reference']\ndtype = ['float64']\n", "utf-8")
+        words = ["check"]
+    else:
+        words += ["--manifest", "pin.json"]
+    monkeypatch.setattr(sys, "argv", ["gradconform", *words])
+    code, _, errors = command(*words)
+    (line,) = [line for line in errors.splitlines() if "next: " in line]
+    assert (code, line.endswith(" --write-manifest pin.json   # only where less is meant: pins it anew")) == (5, True)
+    (_, *anew) = shlex.split(line.partition("next: ")[2], comments=True)
+    assert command(*anew)[0] == 0
+    code, out, errors = command(*words)
+    assert (code, "manifest pin.json: no less" in out, "next: " in errors) == (0, True, False)
+
+
+def test_what_comes_next_is_not_to_pin_where_that_would_be_refused(command):
+    command("check", "mine.py:gradients", *RUN, "--write-manifest", "pin.json")
+    code, _, errors = command("check", "mine.py:gradients", *RUN, "--max-time", "1e-9", "--manifest", "pin.json")
+    assert (code, "next: " in errors, "next: gradconform check --write" in errors) == (5, True, False)
+
+
 def test_what_is_refused_from_now_on_is_red(command):
     command("check", "mine.py:other", *RUN, "--write-manifest", "pin.json")
     refusing('{"MeanSquaredError"}')
@@ -154,6 +181,47 @@ def test_a_manifest_of_the_file_is_set_aside_where_something_else_is_asked_for(c
     assert command("check", "--max-examples", "2")[0] == 4
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["./mine.py:other"],
+        ["mine.py:other", "--profile", "ci", "--max-examples", "8", "--seed", "1"],
+        ["--only", "input", "--only", "loss", "--dtype", "float64"],
+        ["--only", "loss", "--only", "input", "--only", "stateless", "--dtype", "float64"],
+    ],
+)
+def test_the_run_that_was_pinned_is_held_in_whatever_words_it_is_asked_for(command, words):
+    """A target on the command line of a recipe takes nothing away."""
+    said = "targets = ['mine.py:other']\nonly = ['loss', 'input']\ndtype = ['float64']\n"
+    Path("pyproject.toml").write_text(TOML + said, "utf-8")
+    assert command("check", "--write-manifest", "pin.json")[0] == 0
+    code, out, errors = command("check", *words)
+    assert (code, "manifest pin.json: no less" in out, "not held" in errors) == (0, True, False)
+    refusing('{"MeanSquaredError"}')
+    code, out, _ = command("check", *words)
+    assert (code, " are pinned; not supported: " in out) == (5, True)
+
+
+def test_what_the_file_leaves_open_is_what_the_manifest_pins(command):
+    Path("pyproject.toml").write_text("[tool.gradconform]\nmanifest = 'pin.json'\n", "utf-8")
+    pinned = ("mine.py:other", *RUN, "--dtype", "float64", "--exclude", "input")
+    assert command("check", *pinned, "--write-manifest", "pin.json")[0] == 0
+    assert "manifest pin.json: no less" in command("check", *pinned)[1]
+    for words in (["--exclude", "loss"], ["--dtype", "float32"], ["reference"], ["--seed", "2"]):
+        code, _, errors = command("check", *pinned, *words)
+        assert (code, "not held against pin.json" in errors) == (0, True), words
+
+
+def test_a_program_in_place_of_the_targets_is_another_run_unless_it_was_pinned(command):
+    Path("pyproject.toml").write_text(TOML + "targets = ['reference']\nonly = ['loss']\n", "utf-8")
+    command("check", "--write-manifest", "pin.json")
+    program = ["--", sys.executable, "-m", "gradconform.conformance.serve", "reference"]
+    code, _, errors = command("check", *program)
+    assert (code, "not held against pin.json" in errors) == (0, True)
+    assert command("check", "--write-manifest", "pin.json", *program)[0] == 0
+    assert "manifest pin.json: no less" in command("check", *program)[1]
+
+
 def test_a_file_that_asks_for_less_than_it_did_is_not_green(command):
     Path("pyproject.toml").write_text(TOML + "targets = ['reference']\n", "utf-8")
     command("check", "--write-manifest", "pin.json")
@@ -184,3 +252,24 @@ def test_shards_are_held_once_they_are_put_together(command):
     assert json.loads(Path("merged.json").read_bytes())["implementations"]["reference"]["float64"]["networks"] == 64
     code, _, errors = command("check", "reference", *network, "--shard", "1/2", "--json", "1.json")
     assert (code, "not held against pin.json" in errors) == (0, True)
+
+
+def test_shards_of_another_run_than_the_pinned_one(command):
+    """From the file it is set aside, unless the file itself has come to ask for that; from the command line refused."""
+    words = ("reference", "--dtype", "float64", "--only", "loss", "--max-examples", "33")
+    command("check", *words, "--seed", "1", "--write-manifest", "pin.json")
+    for shard in ("1/2", "2/2"):
+        command("check", *words, "--seed", "2", "--shard", shard, "--json", f"{shard[0]}.json")
+    merge = ("report", "merge", "1.json", "2.json")
+    other = "pin.json: pinned with seed 1, and these shards have 2: merge those of the pinned run, or pin anew with "
+    refused = (4, "", f"gradconform: {other}--write-manifest\n")
+    assert command(*merge, "--manifest", "pin.json") == refused
+    Path("pyproject.toml").write_text("[tool.gradconform]\nmanifest = 'pin.json'\n", "utf-8")
+    code, out, errors = command(*merge)
+    assert (code, "manifest" in out) == (0, False)
+    assert "gradconform: not held against pin.json, which pins another run\n" in errors
+    Path("pyproject.toml").write_text(
+        "[tool.gradconform]\nmanifest = 'pin.json'\nmax-examples = 33\nseed = 2\n", "utf-8"
+    )
+    code, out, errors = command(*merge)
+    assert (code, out, errors.endswith(refused[2])) == (4, "", True)

@@ -138,6 +138,20 @@ def test_shards_of_other_runs_are_refused(command, two, tmp_path):
     assert error(command, two[0], more) == "1.json is shard 1/2 and edited.json is shard 2/3: not of one split"
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [("draws = 2", "draws is 2 in one and not given in the other"),
+     ("required = ['loss']", "required is loss in one and regime layer loss reduction dtype in the other")],
+)  # fmt: skip
+def test_shards_of_profiles_that_differ_in_anything_are_refused(command, tmp_path, words, said):
+    profile = "[tool.gradconform.profiles.{}]\nseed = 1\nmax-examples = 64\n"
+    (tmp_path / "pyproject.toml").write_text(f"{profile.format('a')}{words}\n{profile.format('b')}", "utf-8")
+    for number, name in ((1, "a"), (2, "b")):
+        shard = ["--shard", f"{number}/2", "--json", f"{number}.json"]
+        command("check", "reference", "--dtype", "float64", "--profile", name, *shard)
+    assert error(command, "1.json", "2.json") == f"1.json and 2.json are not of one run: {said}"
+
+
 def test_what_is_no_shard_is_refused(command, two, tmp_path):
     whole = edited(tmp_path, two[0], lambda content: content.update(part=None))
     assert error(command, whole) == "edited.json: not a shard: it was written without --shard"

@@ -150,9 +150,7 @@ def test_what_is_sent_to_end_the_run_ends_it(folder):
 def test_who_reads_no_more_changes_nothing_of_the_exit_code(folder, closed):
     words = shlex.join([sys.executable, "-c", MAIN, "check", "--network", "2 -> Dense(2), MeanSquaredError"])
     for name, code in (("right", 0), ("leave", 1)):
-        line = (
-            f"{words} mine.py:{name} --max-examples 200 --seed 1 {closed}"
-        )
+        line = f"{words} mine.py:{name} --max-examples 200 --seed 1 {closed}"
         script = f"{line}; exit ${{PIPESTATUS[0]}}"
         done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stderr

@@ -73,6 +73,37 @@ def test_gitlab_on_a_change(run, player, source, code):
     assert (player.workspace / "report" / "report.html").exists()
 
 
+@pytest.fixture
+def pinned(run, player):
+    """Return a workspace where the commands of the page have pinned a manifest."""
+    section = PAGE[PAGE.index("## Nothing may shrink") : PAGE.index("## GitHub")]
+    (lines, table) = (text for _, text in re.findall(r"^```(\w+)\n(.*?)^```", section, re.MULTILINE | re.DOTALL))
+    assert run(lines.splitlines()) == 0
+    (player.workspace / "pyproject.toml").write_text(table, "utf-8")
+    return player.workspace
+
+
+def test_what_shrinks_is_red(run, pinned):
+    job = jobs_of_gitlab()["gradients"]
+    held = [*job["before_script"], *job["script"]]
+    assert run(held, **job["variables"]) == 0
+    assert json.loads((pinned / "report" / "result.json").read_bytes())["manifest"]["fewer"] == []
+    (pinned / "textbook.py").write_text(f"{TEXTBOOK}\ngradients.dtypes = ['float32']\n", "utf-8")
+    assert run(held, **job["variables"]) == 5
+    (line,) = json.loads((pinned / "report" / "result.json").read_bytes())["manifest"]["fewer"]
+    assert line.startswith("textbook.py float64 is not compared any more: ")
+
+
+def test_what_shrinks_is_red_once_the_shards_are_merged(run, pinned):
+    jobs = jobs_of_gitlab()
+    shard, whole = jobs["gradients-shards"], jobs["gradients-merged"]
+    (pinned / "textbook.py").write_text(f"{TEXTBOOK}\ngradients.dtypes = ['float32']\n", "utf-8")
+    for number in range(1, shard["parallel"] + 1):
+        nodes = {"CI_NODE_INDEX": str(number), "CI_NODE_TOTAL": str(shard["parallel"])}
+        assert run([*shard["before_script"], *shard["script"]], **nodes) in {0, 5}
+    assert run([*whole["before_script"], *whole["script"]]) == 5
+
+
 def test_gitlab_at_night(run, player):
     job = jobs_of_gitlab()["gradients-nightly"]
     assert job["variables"] == {"SECONDS_TO_LOOK": "3600"}
