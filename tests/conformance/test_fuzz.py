@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from gradconform.conformance import fuzz_screen
-from gradconform.conformance.cli import main
 from gradconform.conformance.engine import run
 from gradconform.conformance.faults import FAULTS
 from gradconform.conformance.fuzz_screen import Picture, Screen
@@ -29,18 +29,11 @@ def gradients(network, parameters, batch):
 
 
 @pytest.fixture
-def fuzz(tmp_path, monkeypatch, capfd):
+def fuzz(tmp_path, monkeypatch, command_line):
     """Return what runs a campaign in an empty folder: its exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(BIAS_MEAN, "utf-8")
-
-    def run(*words):
-        with pytest.raises(SystemExit) as left:
-            main(["fuzz", *map(str, words)])
-        told = capfd.readouterr()
-        return left.value.code, told.out, told.err
-
-    return run
+    return partial(command_line, "fuzz")
 
 
 def units(name):

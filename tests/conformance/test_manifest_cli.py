@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from gradconform.conformance.cli import main
-
 CANDIDATE = """
 from gradconform.reference.backpropagation import gradients as right
 
@@ -36,17 +34,14 @@ TOML = "[tool.gradconform]\nprofile = 'ci'\nmax-examples = 8\nmanifest = 'pin.js
 
 
 @pytest.fixture
-def command(tmp_path, monkeypatch, capsys):
+def command(tmp_path, monkeypatch, command_line):
     """Return what runs a command in a folder with candidates: its exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
     refusing("set()")
 
     def run(*words):
-        with pytest.raises(SystemExit) as left:
-            main([str(word) for word in words])
-        told = capsys.readouterr()
-        return left.value.code, " ".join(told.out.split()), told.err
+        code, out, errors = command_line(*words)
+        return code, " ".join(out.split()), errors
 
     return run
 

@@ -13,7 +13,6 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from gradconform.conformance.cli import main
 from gradconform.conformance.explanations import explained
 from gradconform.conformance.results import Result
 from gradconform.conformance.run_record import Header, Line
@@ -60,16 +59,9 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def command(folder, capfd):
-    """Return what runs a command: its exit code, output and errors."""
-
-    def run(*words):
-        with pytest.raises(SystemExit) as left:
-            main([str(word) for word in words])
-        told = capfd.readouterr()
-        return left.value.code, told.out, told.err
-
-    return run
+def command(folder, command_line):
+    """Return what runs a command in a folder with candidates: its exit code, output and errors."""
+    return command_line
 
 
 def killed(folder, *words, sent="SIGKILL", record=LAST, lines=1):

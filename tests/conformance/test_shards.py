@@ -6,8 +6,6 @@ import json
 
 import pytest
 
-from gradconform.conformance.cli import main
-
 BIAS_MEAN = """
 from gradconform.reference.backpropagation import gradients as right
 
@@ -20,18 +18,11 @@ NETWORK = "* -> Dense(*) -> ReLU -> Dense(*), SoftmaxCrossEntropy"
 
 
 @pytest.fixture
-def command(tmp_path, monkeypatch, capfd):
+def command(tmp_path, monkeypatch, command_line):
     """Return what runs a command in an empty folder: its exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(BIAS_MEAN, "utf-8")
-
-    def run(*words):
-        with pytest.raises(SystemExit) as left:
-            main([str(word) for word in words])
-        told = capfd.readouterr()
-        return left.value.code, told.out, told.err
-
-    return run
+    return command_line
 
 
 def sharded(command, count, *words):
