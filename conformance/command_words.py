@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 WRITES = frozenset({"--json", "--junit", "--markdown", "--html", "--record", "--write-manifest"})
 """Options that only write a file: who runs a command again wants to see it, and keep the files of the first time."""
@@ -29,10 +29,15 @@ def without(command: str, options: Collection[str]) -> str:
     except ValueError:
         return command
     cut = words.index("--") if "--" in words else len(words)
-    given, kept = iter(words[:cut]), []
+    return shlex.join([*without_options(words[:cut], options), *words[cut:]])
+
+
+def without_options(words: Sequence[str], options: Collection[str]) -> list[str]:
+    """Return the words of a command line without options and the value of each."""
+    given, kept = iter(words), []
     for word in given:
         if word in options:
             next(given, None)
         elif word.partition("=")[0] not in options:
             kept.append(word)
-    return shlex.join([*kept, *words[cut:]])
+    return kept

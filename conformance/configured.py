@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 from click.core import ParameterSource
 
+from gradconform.conformance.command_words import without_options
 from gradconform.conformance.configuration import FILE, OWN, PREFIX, TABLE, Configuration, read_configuration
 from gradconform.conformance.configuration_words import TABLES, TOP, Word, Words, variable_of
 from gradconform.conformance.program_words import PROGRAM
@@ -156,16 +157,16 @@ def again(seed: int, pin: str | None = None) -> str:
     words = sys.argv[1:]
     cut = words.index("--") if "--" in words else len(words)
     settings = settings_of(ctx)
-    kept = _without(words[:cut], "--seed")
+    kept = without_options(words[:cut], {"--seed"})
     own = _names_own_profile(settings, ctx)
     if settings.taken or own:
-        kept = _without(kept, CONFIG_OPTION)
+        kept = without_options(kept, {CONFIG_OPTION})
         source = [CONFIG_OPTION, settings.file.file] if own else [NO_CONFIG_OPTION]
         said = [taken for key, taken in settings.taken.items() if key != "seed" and not taken.word.written]
         kept = [*kept[:1], *source, *kept[1:], *(part for taken in said for part in taken.word.options(taken.value))]
     kept = [*kept, "--seed", str(seed)]
     if pin is not None:
-        kept = [*_without(kept, "--manifest"), "--write-manifest", pin]
+        kept = [*without_options(kept, {"--manifest"}), "--write-manifest", pin]
     return shlex.join(["gradconform", *kept, *words[cut:]])
 
 
@@ -190,18 +191,6 @@ def _names_own_profile(settings: Settings, ctx: click.Context) -> bool:
     taken = settings.taken.get("profile")
     name = taken.value if taken is not None else ctx.params.get("profile")
     return name is not None and name not in PROFILES
-
-
-def _without(words: list[str], option: str) -> list[str]:
-    """Return the words of a command line without an option and its value."""
-    given = iter(words)
-    kept = []
-    for word in given:
-        if word == option:
-            next(given, None)
-        elif not word.startswith(f"{option}="):
-            kept.append(word)
-    return kept
 
 
 def _placed(word: Word, value: Any, file: Configuration) -> Any:
