@@ -6,7 +6,6 @@ message of every finding has the key that names it and nothing else.
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ from gradconform.conformance.compare import Comparison, Kind
 from gradconform.conformance.judge import Judgement
 from gradconform.dtypes import DTYPES
 from gradconform.errors import InvalidInput
-from gradconform.nearest import hint
+from gradconform.nearest import closest, hint
 from gradconform.network import Network
 from gradconform.notation import LAYERS, LOSSES
 
@@ -26,6 +25,8 @@ CALL = "call"
 """The check under which a call that gave nothing is told."""
 
 PLACES = (*LAYERS, *LOSSES, "Dense.weight", "Dense.bias", "output delta", "gradients")
+ALIKE = 0.6
+"""How much like one of these a place is that cannot be meant otherwise: paths and steps are places too."""
 KINDS = tuple(kind.name for kind in Kind if kind is not Kind.PASS)
 
 
@@ -156,7 +157,7 @@ def _read(text: str, reason: str) -> Expected:
         raise InvalidInput(f"expected_failures: {text!r}: no kind of failure {kind!r}; {hint(kind, KINDS)}")
     place = " ".join(rest) or None
     if place is not None and place not in PLACES and kind != Kind.NAME.name:
-        close = difflib.get_close_matches(place, PLACES, 1)
+        close = closest(place, PLACES, cutoff=ALIKE)
         if close:
             raise InvalidInput(f"expected_failures: {text!r}: no {place!r}; did you mean {close[0]}?")
     return Expected(text, reason, check, kind, place, dtype)

@@ -8,11 +8,11 @@ CUTOFF = 0.5
 """How much alike two words are, from 0 to 1, of which one may be meant by the other."""
 
 
-def closest(word: str, known: Iterable[str], count: int = 1) -> list[str]:
+def closest(word: str, known: Iterable[str], count: int = 1, cutoff: float = CUTOFF) -> list[str]:
     """Return at most so many names that were probably meant, the nearest first."""
     import difflib  # which --help goes without
 
-    return difflib.get_close_matches(word, list(known), count, CUTOFF)
+    return difflib.get_close_matches(word, list(known), count, cutoff)
 
 
 def near(word: str, known: Iterable[str]) -> str:
