@@ -117,21 +117,22 @@ def _run(result: Result) -> _Suite:
 
 def _checked(result: Result) -> list[_Suite]:
     """Return the suites of the implementations, each in each of its dtypes."""
-    tallies: dict[tuple[str, str], Tally | None] = {(one.name, one.dtype): one for one in result.implementations}
+    tallies = {(one.name, one.dtype): one for one in result.implementations}
+    found: dict[tuple[str, str], dict[str, list[Finding]]] = {}
     for finding in result.findings:
-        # a pinned case may be of a dtype that was not checked otherwise
-        tallies.setdefault((finding.implementation, finding.dtype), None)
+        checks = found.setdefault((finding.implementation, finding.dtype), {})
+        checks.setdefault(finding.check, []).append(finding)
     suites = []
-    for (name, dtype), tally in tallies.items():
+    # a pinned case may be of a dtype that was not checked otherwise
+    for name, dtype in dict.fromkeys([*tallies, *found]):
         suite = _Suite(f"{named(name)} {named(dtype)}")
-        own = [entry for entry in result.findings if (entry.implementation, entry.dtype) == (name, dtype)]
+        tally, own = tallies.get((name, dtype)), found.get((name, dtype), {})
         if tally is not None:
             _describe(suite, tally)
         why = next(iter(noticed.unsupported), "") if (noticed := result.noticed.get(name)) is not None else ""
-        for check in dict.fromkeys((*CHECKS, *(entry.check for entry in own))):
-            failed = [entry for entry in own if entry.check == check]
-            if failed:
-                _fail(suite, check, failed)
+        for check in dict.fromkeys((*CHECKS, *own)):
+            if check in own:
+                _fail(suite, check, own[check])
             elif tally is not None and tally.checks.get(check):
                 suite.add(check)
             else:

@@ -6,7 +6,6 @@ read as markup. GitHub looks for mentions in what comes of that, and in neither 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from itertools import takewhile
@@ -129,7 +128,7 @@ def _matrix(result: Result) -> Iterator[str]:
     """Yield the table of implementations and checks."""
     if not result.implementations:
         return
-    found = Counter((finding.implementation, finding.dtype, finding.check) for finding in result.findings)
+    found = result.found
     compared = {check for tally in result.implementations for check in tally.checks}
     failed = dict.fromkeys(check for _, _, check in found)
     asked = [check for check in dict.fromkeys((*CHECKS, *failed)) if check in compared or check in failed]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -32,7 +31,7 @@ class Compared(NamedTuple):
 
 def matrix(result: Result) -> Iterator[tuple[str, str, list[Compared]]]:
     """Yield checks with what each is, and what it came to by implementation and dtype. The call itself is the last."""
-    found = Counter((finding.implementation, finding.dtype, finding.check) for finding in result.findings)
+    found = result.found
     tallies = result.implementations[:MOST_TALLIES]
     checks = {check.id: check.sentence for check in CHECKS.values()} | {CALL: "The call itself ends well."}
     for check, sentence in checks.items():

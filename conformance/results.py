@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -271,6 +272,11 @@ class Result(msgspec.Struct, kw_only=True):
     def comparisons(self) -> int:
         """The number of arrays that were compared."""
         return sum(tally.comparisons for tally in self.implementations)
+
+    @property
+    def found(self) -> Counter[tuple[str, str, str]]:
+        """How many findings there are, by implementation, dtype and check."""
+        return Counter((finding.implementation, finding.dtype, finding.check) for finding in self.findings)
 
     @property
     def exit_code(self) -> int:
