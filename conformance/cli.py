@@ -32,7 +32,7 @@ from gradconform.conformance.replay_cli import replay
 from gradconform.conformance.report_cli import report
 from gradconform.conformance.scaffold_cli import init
 from gradconform.conformance.show_cli import show
-from gradconform.conformance.supervisor import supervised
+from gradconform.conformance.supervisor import silence, supervised
 from gradconform.conformance.target_words import NETWORK_HELP, implementations_of, network_of
 from gradconform.conformance.untrusted import shown
 from gradconform.errors import GradconformError, NotInstalled
@@ -168,10 +168,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (KeyboardInterrupt, click.Abort):
         _fail("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:
-        # the reader of our output has gone: nothing is left to say, not even at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence()
         _fail(f"the output cannot be written: {error.strerror}", EXIT_USAGE)
 
 

@@ -56,8 +56,10 @@ def supervised(arguments: Sequence[str], run: Callable[[Sequence[str]], None]) -
         try:
             run(arguments)
         finally:
-            with contextlib.suppress(OSError):  # nobody reads it any more
+            try:
                 sys.stdout.flush()
+            except OSError:
+                silence()
             tell(DONE)
         return
     os.close(writing)
@@ -77,6 +79,11 @@ def supervised(arguments: Sequence[str], run: Callable[[Sequence[str]], None]) -
     seeds = [word for word in words if word.isdecimal()]
     given = any(argument == "--seed" or argument.startswith("--seed=") for argument in arguments)
     run([*arguments, "--isolate", *(["--seed", seeds[-1]] if seeds and not given else [])])
+
+
+def silence() -> None:
+    """Have what is written to standard output go nowhere, also at exit: its reader has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _open_standard_streams() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from rich.text import Text
 
 from gradconform.conformance.message import finding_text, smallest_text
 from gradconform.conformance.results import Finding
+from gradconform.conformance.supervisor import silence
 from gradconform.conformance.untrusted import shown
 from gradconform.errors import InvalidInput
 
@@ -37,7 +37,7 @@ class _Output(Console):
     def on_broken_pipe(self) -> None:
         """Go on in silence, also at exit."""
         self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence()
 
 
 def say(text: str) -> None:
