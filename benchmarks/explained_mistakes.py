@@ -13,7 +13,7 @@ import warnings
 from collections import Counter
 
 from gradconform.conformance.engine import run
-from gradconform.conformance.explained_programs import Framework
+from gradconform.conformance.explained_texts import Framework
 from gradconform.conformance.explanations import every, program_of
 from gradconform.conformance.implementations import of
 from gradconform.conformance.message import symptoms_of

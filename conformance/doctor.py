@@ -70,11 +70,11 @@ def _configuration() -> tuple[list[str], bool]:
     it can."""
     try:
         settings = settings_here()
-        own = [name for name in settings.profiles if name not in PROFILES]
+        own = {name: profile.summary for name, profile in settings.profiles.items() if name not in PROFILES}
     except InvalidInput as error:
         return [str(error)], False
     lines = [line.removeprefix("configuration: ") for line in settings.lines]
-    lines += [f"profile {shown(name)}: {shown(settings.profiles[name].summary)}" for name in own]
+    lines += [f"profile {shown(name)}: {shown(summary)}" for name, summary in own.items()]
     return lines or [f"none: no {FILE} with [{TABLE}], no variable {PREFIX}OPTION"], True
 
 

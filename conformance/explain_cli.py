@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from gradconform.conformance import completing
-from gradconform.conformance.explained_programs import FRAMEWORKS, Framework
+from gradconform.conformance.explained_texts import FRAMEWORKS, Framework
 from gradconform.conformance.help import Command
-from gradconform.errors import InvalidInput
+from gradconform.errors import InvalidInput, one_line
 
 if TYPE_CHECKING:
     from gradconform.conformance.casefile import CaseFile
@@ -102,7 +102,6 @@ def _explain_finding(word: str) -> None:
     from gradconform.conformance.casefile import finding_from
     from gradconform.conformance.explanations import text_of
     from gradconform.conformance.message import finding_text
-    from gradconform.errors import one_line
 
     file = _case_of(word)
     click.echo(one_line(finding_text(finding_from(file)).splitlines()[0]))

@@ -10,9 +10,7 @@ import re
 import textwrap
 from dataclasses import dataclass
 
-from gradconform.conformance.explained_texts import FRAMEWORKS, HIDDEN, LAST, TEXTS, THREE, Framework
-
-__all__ = ["FRAMEWORKS", "Framework"]
+from gradconform.conformance.explained_texts import HIDDEN, LAST, TEXTS, THREE, Framework
 
 SQUARE = "3 -> Dense(3) -> Tanh -> Dense(3), SoftmaxCrossEntropy"
 DEEP = "* -> Dense(*) -> Tanh -> Dense(*) -> Tanh -> Dense(*), SoftmaxCrossEntropy"

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gradconform.conformance.explained_programs import FRAMEWORKS, Framework, Lines, spelled
+from gradconform.conformance.explained_programs import Lines, spelled
+from gradconform.conformance.explained_texts import FRAMEWORKS, Framework
 
 Kind = Literal["symptom", "verdict", "check"]
 

@@ -21,7 +21,8 @@ from gradconform.conformance import (
     explanations_verdicts,
     explanations_whole,
 )
-from gradconform.conformance.explained_programs import ELSEWHERE, PROGRAMS, Framework, script_with
+from gradconform.conformance.explained_programs import ELSEWHERE, PROGRAMS, script_with
+from gradconform.conformance.explained_texts import Framework
 from gradconform.conformance.explanation import Explanation
 from gradconform.conformance.wrapping import filled, labelled
 from gradconform.errors import InvalidInput, one_line
