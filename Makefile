@@ -7,7 +7,7 @@ TOX := .venv/bin/tox
 
 help:
 	@echo 'make conformance   hold the installed NumPy, PyTorch and JAX against each other'
-	@echo 'make test          lint, types on the wheel, and the tests with both frameworks, either and none'
+	@echo 'make test          lint, workflows, types on the wheel, documentation, and the tests with both frameworks, either and none'
 	@echo 'make docs          the documentation as pages in build/docs'
 	@echo 'make clean         remove .venv, .tox and everything that is generated'
 
