@@ -67,12 +67,15 @@ class Structure(NamedTuple):
     """Whether the targets are integers."""
     weighted: bool
     """Whether there are class weights."""
+    cases: int
+    """How many there are, side by side on one more axis before those of each array; 0: a single one, without it."""
 
     @classmethod
     def of(cls, network: Network, batch: Batch) -> Structure:
-        """Return the structure of a network with a batch."""
+        """Return the structure of a network with a batch, or with the batches of several cases."""
         weighted = batch.class_weights is not None
-        return cls(network, batch.rows, batch.inputs.dtype.name, batch.targets.ndim == 1, weighted)
+        cases = len(batch.inputs) if batch.inputs.ndim > 2 else 0
+        return cls(network, batch.rows, batch.inputs.dtype.name, batch.labelled, weighted, cases)
 
 
 class Results(NamedTuple):
@@ -130,8 +133,18 @@ def bare(network: Network, parameters: Parameters, batch: Batch) -> Gradients[Ar
     return probed.gradients(programs.paths)
 
 
+def vmapped(network: Network, parameters: Parameters, batch: Batch) -> Gradients[Array]:
+    """Return what `bare` returns of several cases at once, by `jax.vmap` of the same function, compiled whole.
+
+    All arrays, those that are returned too, have one more axis before, that of the cases. Raises `Unsupported` where
+    `bare` does.
+    """
+    return bare(network, parameters, batch)
+
+
 def prepare(network: Network, batch: Batch, *, alone: bool = False) -> None:
-    """Compile in the background what `gradients` will need for a batch of this shape; `alone`: what `bare` will need.
+    """Compile in the background what `gradients` will need for a batch of this shape; `alone`: what `bare` will need,
+    or for the batches of several cases `vmapped`.
 
     A call that comes before its programs are compiled waits for them or compiles them itself, and raises what that
     raises: nothing changes but the time that it takes. At most `PROGRAMS` structures are kept.
@@ -151,7 +164,7 @@ def _programs(network: Network, parameters: Parameters, batch: Batch) -> tuple[P
     operands = Operands(
         {path: parameters[path] for path in programs.paths},
         batch.inputs,
-        _targets(network.loss, batch.targets),
+        _labels(network.loss, batch.targets) if batch.labelled else batch.targets,
         batch.class_weights,
         batch.cotangent,
     )
@@ -171,7 +184,8 @@ class Programs(NamedTuple):
 @lru_cache(maxsize=PROGRAMS)
 def compiled(structure: Structure) -> Programs:
     """Return the programs of a structure. Each is compiled when it is first called."""
-    network, rows, dtype, labels, weighted = structure
+    network, rows, dtype, labels, weighted, cases = structure
+    several = (cases,) if cases else ()
 
     def plain(operands: Operands) -> Results:
         def cost(parameters: Mapping[str, jax.Array], inputs: jax.Array) -> jax.Array:
@@ -194,22 +208,22 @@ def compiled(structure: Structure) -> Programs:
         found, inputs, deltas = pullback(_cotangent(operands, loss))
         return Results(loss, found, inputs, deltas, outputs)
 
-    def like(*shape: int) -> Array:
-        return np.zeros(shape, dtype)
+    def like(*shape: int, of: str = dtype) -> Array:
+        return np.zeros((*several, *shape), of)
 
     classes = network.widths[-1]
     operands = Operands(
         {path: like(*shape) for path, shape in network.parameters().items()},
         like(rows, network.inputs),
-        np.zeros(rows, np.int32) if labels else like(rows, classes),
+        like(rows, of="int32") if labels else like(rows, classes),
         like(classes) if weighted else None,
         like(*network.loss.shape(rows, classes)) if network.loss.reduction == "none" else None,
     )
     double = np.dtype(dtype).itemsize == 8
     return Programs(
         tuple(network.parameters()),
-        Program(plain, operands, double=double, probed=False),
-        Program(probed, operands, double=double, probed=True),
+        Program(jax.vmap(plain) if cases else plain, operands, double=double, probed=False),
+        Program(jax.vmap(probed) if cases else probed, operands, double=double, probed=True),
     )
 
 
@@ -231,9 +245,7 @@ def _cotangent(operands: Operands, loss: jax.Array) -> jax.Array:
     return jnp.ones_like(loss) if operands.cotangent is None else operands.cotangent
 
 
-def _targets(loss: Loss, targets: Array) -> Array:
-    if targets.ndim == 2:
-        return targets
+def _labels(loss: Loss, targets: Array) -> Array:
     labels = targets.astype(np.int32)
     if isinstance(loss, SoftmaxCrossEntropy) and loss.ignore_index is not None:
         labels[targets == loss.ignore_index] = -1  # a row of zeros to one_hot, whatever number ignore_index is

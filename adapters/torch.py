@@ -6,7 +6,11 @@ rule raises `Unsupported`, such as `torch: no rule for Conv2d`.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+from dataclasses import fields
 from functools import lru_cache, singledispatch
+from typing import Any
 
 import ml_dtypes
 import msgspec
@@ -35,6 +39,8 @@ DTYPES = ("float64", "float32", "bfloat16", "float16")
 ARITHMETIC = "torch"
 """The rounding model in `gradconform.reference.precision` that PyTorch's kernels obey."""
 
+REFUSED = "torch: binary_cross_entropy refuses a NaN, which an overflow before it gave"
+
 NETWORKS = 64
 """How many networks' modules are kept."""
 
@@ -60,6 +66,8 @@ def gradients(network: Network, parameters: Parameters, batch: Batch) -> Gradien
         # nn.Linear keeps its weight as (out, in): transposed inside the graph, the gradient comes back as (in, out).
         states = {path: leaf.T if leaf.ndim == 2 else leaf for path, leaf in leaves.items()}
         outputs: list[Tensor] = torch.func.functional_call(_modules(network), states, (inputs,))
+        if isinstance(network.loss, BinaryCrossEntropy) and outputs[-1].isnan().any():
+            raise Unsupported(REFUSED)
         weights = None if batch.class_weights is None else _tensor(batch.class_weights)
         loss = _cost(network.loss, outputs[-1], _tensor(batch.targets), weights)
         # exactly what grad_outputs gives, for which PyTorch imports half a second of sympy
@@ -79,13 +87,60 @@ def gradients(network: Network, parameters: Parameters, batch: Batch) -> Gradien
     )
 
 
-class _Sequential(nn.Sequential):
-    """`nn.Sequential` that returns the output of every layer: autograd is asked for the gradient at each."""
+def vmapped(network: Network, parameters: Parameters, batch: Batch) -> Gradients[Array]:
+    """Return what `gradients` returns of several cases at once, by `torch.func.vmap` over `torch.func.vjp`.
 
-    def forward(self, inputs: Tensor) -> list[Tensor]:
+    All arrays, those that are returned too, have one more axis before, that of the cases. Raises `Unsupported` where
+    `gradients` does for one of them.
+    """
+    if batch.inputs.dtype.name not in DTYPES:
+        raise Unsupported(f"torch: no rule for {batch.inputs.dtype}")
+    modules, shape = _modules(network), batch.inputs.shape[:-1]
+    given = {part.name: _tensor(array) for part in fields(batch) if (array := getattr(batch, part.name)) is not None}
+    given |= {path: _tensor(parameters[path]) for path in network.parameters()}
+    inputs = given.pop("inputs")
+    # what is added to each output: the gradient of it is the delta
+    probes = [torch.zeros(*shape, width, dtype=inputs.dtype) for width in network.widths[1:]]
+
+    def of_one(
+        given: dict[str, Tensor], inputs: Tensor, probes: list[Tensor]
+    ) -> tuple[Tensor, list[Tensor], dict[str, Tensor], Tensor, list[Tensor]]:
+        def cost(leaves: dict[str, Tensor], inputs: Tensor, probes: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+            states = {path: leaf.T if leaf.ndim == 2 else leaf for path, leaf in leaves.items()}
+            outputs: list[Tensor] = torch.func.functional_call(modules, states, (inputs, probes))
+            loss = _cost(network.loss, outputs[-1], given["targets"], given.get("class_weights"))
+            return loss, outputs
+
+        leaves = {path: given[path] for path in network.parameters()}
+        differentiated: Any = torch.func.vjp(cost, leaves, inputs, probes, has_aux=True)
+        loss, pullback, outputs = differentiated
+        own, at_inputs, deltas = pullback(given.get("cotangent", torch.ones_like(loss)))
+        return loss, outputs, own, at_inputs, deltas
+
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            loss, outputs, own, at_inputs, deltas = torch.func.vmap(of_one)(given, inputs, probes)
+    except RuntimeError as error:
+        if isinstance(network.loss, BinaryCrossEntropy) and "between 0 and 1" in str(error):
+            raise Unsupported(REFUSED) from None
+        raise
+    return Gradients(
+        parameters={path: _array(gradient) for path, gradient in own.items()},
+        loss=_array(loss),
+        input=_array(at_inputs),
+        deltas={index: _array(delta) for index, delta in enumerate(deltas)},
+        outputs={index: _array(output) for index, output in enumerate(outputs)},
+    )
+
+
+class _Sequential(nn.Sequential):
+    """`nn.Sequential` that returns the output of every layer, to each of which a probe, if any are given, is added."""
+
+    def forward(self, inputs: Tensor, probes: Sequence[Tensor] = ()) -> list[Tensor]:
         outputs = [inputs]
-        for module in self:
-            outputs.append(module(outputs[-1]))
+        for module, probe in itertools.zip_longest(self, probes):
+            output = module(outputs[-1])
+            outputs.append(output if probe is None else output + probe)
         return outputs[1:]
 
 
@@ -235,8 +290,6 @@ def _binary_cross_entropy(
     floors = (loss.log_floor, loss.denominator_floor)
     if floors not in (built_in, (None, None)):
         raise Unsupported(f"torch: BinaryCrossEntropy has the floors {built_in} built in, got {floors}")
-    if outputs.isnan().any():
-        raise Unsupported("torch: binary_cross_entropy refuses a NaN, which an overflow before it gave")
     return functional.binary_cross_entropy(outputs, targets, reduction=loss.reduction)
 
 

@@ -3,8 +3,9 @@
     python benchmarks/check_overhead.py [--rounds 8] [NAME ...]
 
 A run of later rounds is made twice, first to compile and load, then timed, and every call that it made is made again
-without anything around it. Both in processor time, which other programs on the machine disturb less. The breakdown is
-of the timed run: what it spent in each part, without the parts inside it.
+without anything around it, and one for each case that was computed only together with others, by vmap. Both in
+processor time, which other programs on the machine disturb less. The breakdown is of the timed run: what it spent in
+each part, without the parts inside it.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any
 
+from gradconform.case import Batch, Parameters
 from gradconform.conformance import exploring, judge, record, situation, stack
 from gradconform.conformance import implementations as known
 from gradconform.conformance.engine import run
 from gradconform.conformance.examples import Example
 from gradconform.conformance.guard import Guard
 from gradconform.conformance.implementations import Implementation
-from gradconform.conformance.plan import BROAD, Plan, networks_before
+from gradconform.conformance.plan import ALONE, BROAD, Plan, networks_before
 from gradconform.conformance.results import Result
+from gradconform.network import Network
 
 SEED = 5
 REST = "the rest"
@@ -101,15 +104,29 @@ def measure(name: str, rounds: int) -> None:
 
         return call
 
+    def each(compute: Callable[..., Any], like: Callable[..., Any]) -> Callable[..., Any]:
+        def call(network: Network, parameters: Parameters, batch: Batch) -> Any:
+            # the first ones are called one by one too
+            for index in range(ALONE, len(batch.inputs)):
+                own = {path: array[index] for path, array in parameters.items()}
+                alone = Batch(*(None if array is None else array[index] for array in vars(batch).values()))
+                calls.append((like, (network, own, alone)))
+            return compute(network, parameters, batch)
+
+        return call
+
     def work(entry: Implementation) -> Result:
         last = BROAD + rounds
         return run(Plan([entry], max_examples=networks_before(last), seed=SEED, rounds=range(BROAD, last)))
 
     work(implementation)
     bare = implementation.bare
+    by_vmap = implementation.by_vmap
     noting = replace(
         implementation, gradients=noted(implementation.gradients), bare=None if bare is None else noted(bare)
     )
+    if by_vmap is not None and by_vmap.several is not None:
+        noting = replace(noting, by_vmap=replace(by_vmap, several=each(by_vmap.several, implementation.gradients)))
     started = time.process_time()
     result = work(noting)
     whole = time.process_time() - started
@@ -119,6 +136,8 @@ def measure(name: str, rounds: int) -> None:
     clock = Clock()
     timed = replace(implementation, gradients=clock.of("gradients", implementation.gradients))
     timed = replace(timed, bare=None if bare is None else clock.of("gradients", bare))
+    if by_vmap is not None and by_vmap.several is not None:
+        timed = replace(timed, by_vmap=replace(by_vmap, several=clock.of("gradients by vmap", by_vmap.several)))
     breakdown(clock, lambda: work(timed))
     total = sum(clock.spent.values())
     print(

@@ -11,7 +11,6 @@ import time
 import traceback
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -21,7 +20,6 @@ from gradconform.capabilities import Capabilities, combined
 from gradconform.conformance.casefolder import Keeper
 from gradconform.conformance.engine import run
 from gradconform.conformance.focus import EVERYTHING_DRAWN, Focus
-from gradconform.conformance.guard import Guard
 from gradconform.conformance.implementations import REFERENCE, Implementation, adapter_names
 from gradconform.conformance.job import Job
 from gradconform.conformance.plan import SHRINK_SECONDS, Plan, networks_before, networks_in
@@ -128,10 +126,7 @@ def work(job: Job, unit: Unit) -> Done:
 
 def _run(job: Job, unit: Unit, done: Done) -> None:
     # what a guard or a look has learnt of a candidate belongs to one round
-    fresh = [
-        replace(entry, kinks={}, guard=Guard(ours=entry.guard.ours, outside=entry.guard.outside))
-        for entry in _implementations(job)
-    ]
+    fresh = [entry.fresh() for entry in _implementations(job)]
     plan, listener = unit.plan(job, fresh), Listener()
     plan.judged = listener.judged
     with tempfile.TemporaryDirectory(prefix="gradconform-") as folder:

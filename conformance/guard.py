@@ -108,15 +108,18 @@ class Guard:
             finally:
                 self._in_series = False
 
-    def call(self, compute: Compute, network: Network, parameters: Parameters, batch: Batch) -> Gradients[Array]:
-        """Return what `compute` returns, as arrays of our own.
+    def call(
+        self, compute: Compute, network: Network, parameters: Parameters, batch: Batch, *, several: bool = False
+    ) -> Gradients[Array]:
+        """Return what `compute` returns, as arrays of our own. `several`: it is given cases side by side, not a case.
 
         Raises `NotImplementedError` where the candidate does, and `CandidateFailed` for all else that goes wrong.
         """
         given = {**parameters, **{f"batch.{name}": a for name, a in vars(batch).items() if a is not None}}
         before = {name: array.tobytes() for name, array in given.items()}
         handed, process = dict(parameters), os.getpid()
-        self._remember(network, parameters, batch)
+        if not several:
+            self._remember(network, parameters, batch)
         with contextlib.nullcontext() if self._in_series else self._watched(), self._timed():
             try:
                 found, raw = self._received(compute(network, handed, replace(batch)), network, batch)

@@ -9,7 +9,7 @@ import importlib.util
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, TypeVar
@@ -46,6 +46,8 @@ __all__ = [
 CHECKED_DTYPES = ("float64", "float32")
 """What an implementation is checked in by default, of the dtypes that it declares."""
 REFERENCE = "reference"
+VMAP = ".vmap"
+"""What follows the name of an adapter in the name of its implementation by vmap."""
 
 T = TypeVar("T")
 Word = TypeVar("Word", bound=str)
@@ -69,6 +71,9 @@ class Implementation:
     `bare`, if there is one, is called as `gradients` is where the parameters' gradients alone are asked for, of a batch
     whose shape may never come again: it takes less time to compile. `prepare`, if there is one, is told what is called
     next, to compile it in the background.
+
+    `several`, if there is one, is called as `gradients` is with cases of one structure at once: all arrays have one
+    more axis before. `by_vmap`: the same framework's implementation that has it.
     """
 
     name: str
@@ -78,6 +83,8 @@ class Implementation:
     supported: tuple[str, ...] = DTYPES
     bare: Compute | None = None
     prepare: Prepare | None = None
+    several: Compute | None = None
+    by_vmap: Implementation | None = None
     kinks: dict[str, float] = field(default_factory=dict, compare=False)
     """What was found out: the share of the right-sided derivative that is taken at exactly 0, by the layer's name."""
     guard: Guard = field(default_factory=Guard, compare=False)
@@ -111,6 +118,12 @@ class Implementation:
     def arithmetic(self) -> str:
         """The rounding model of `gradconform.reference.precision` that its kernels obey."""
         return self.capabilities.arithmetic
+
+    def fresh(self) -> Implementation:
+        """Return the same, of which nothing is known yet."""
+        guard = Guard(ours=self.guard.ours, outside=self.guard.outside)
+        by_vmap = None if self.by_vmap is None else self.by_vmap.fresh()
+        return replace(self, by_vmap=by_vmap, kinks={}, guard=guard)
 
     def asked(self, dtypes: Sequence[str] | None) -> Sequence[str]:
         """Return the dtypes in which to check: those asked for that are supported, else those it declares."""
@@ -164,9 +177,22 @@ def adapter(name: str) -> Implementation:
     if name not in points:
         bare, prepare = getattr(module, "bare", None), getattr(module, "prepare", None)
         guard = Guard(ours=True)
-        return Implementation(name, module.gradients, version, default, tuple(declared), bare, prepare, guard=guard)
+        found = Implementation(name, module.gradients, version, default, tuple(declared), bare, prepare, guard=guard)
+        return replace(found, by_vmap=_by_vmap(found, module.vmapped)) if hasattr(module, "vmapped") else found
     own = declared_by(module, name, default)
     return Implementation(name, adapted(compute_of(module, name), own), version, own, tuple(declared), guard=Guard())
+
+
+def _by_vmap(entry: Implementation, several: Compute) -> Implementation:
+    """Return the implementation whose every call is one with several cases at once: a single case twice."""
+
+    def gradients(network: Network, parameters: Parameters, batch: Batch) -> Gradients[Array]:
+        from gradconform.conformance.stack import members, side_by_side
+
+        return members(several(network, *side_by_side([(parameters, batch)] * 2)), 0)
+
+    name, guard = f"{entry.name}{VMAP}", Guard(ours=True)
+    return replace(entry, name=name, gradients=gradients, bare=None, several=several, kinks={}, guard=guard)
 
 
 def reference() -> Implementation:
@@ -224,6 +250,8 @@ def resolve(target: str) -> Implementation:
         return reference()
     if target in adapter_names():
         return adapter(target)
+    if target.removesuffix(VMAP) in adapter_names() and (by_vmap := adapter(target.removesuffix(VMAP)).by_vmap):
+        return by_vmap
     place, colon, name = target.rpartition(":")
     if target.endswith(".py") and Path(target).is_file():
         module = _load_file(target)

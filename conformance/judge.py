@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
+from gradconform.case import Array, Gradients
 from gradconform.conformance.checks import CHECKS, Check
 from gradconform.conformance.compare import Comparison, Kind
 from gradconform.conformance.contract import AGAIN
 from gradconform.conformance.guard import History
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.looks import View
-from gradconform.conformance.screening import Screened, screen
-from gradconform.conformance.situation import CallFailed, Situation, Subject, require_shapes
+from gradconform.conformance.screening import Screened, alike, screen
+from gradconform.conformance.situation import CallFailed, Situation, Subject, call_failed, require_shapes
+from gradconform.conformance.stack import members
 from gradconform.conformance.summary import subject_of, summary_of
-from gradconform.errors import first_line
+from gradconform.errors import CandidateFailed, first_line
 from gradconform.network import Network
 
 UNSTEADY = {Kind.STATEFUL, Kind.NONDETERMINISTIC}
@@ -99,26 +103,30 @@ def judge_together(
 ) -> Iterator[Judgement | Screened]:
     """Yield the judgements of situations that make up a stack; relations, where asked for, are in that of the first.
 
-    All are called one after the other, and then judged together as far as all agrees; but first the first one by
-    itself, unless what is called is ours: what is found in it does not wait for others. After `patience` calls that
-    took too long, or once `go_on` says no, nothing more is called: then fewer judgements are yielded.
+    All are called one after the other, or at once by what can, and then judged together as far as all agrees; but first
+    the first one by itself, unless what is called is ours: what is found in it does not wait for others. After
+    `patience` calls that took too long, or once `go_on` says no, nothing more is called: then fewer judgements are
+    yielded.
     """
     first = Subject(implementation, situations[0])
-    subjects, related = [first], None
+    subjects, related, given = [first], None, None
     if not implementation.guard.ours or len(situations) == 1:
         yield judge(implementation, first.situation, checks, relations=relations, subject=first)
         subjects = []
     with implementation.guard.series():
+        if subjects:
+            subjects, given = _at_once(first, situations)
+            first = subjects[0]
         if subjects and relations:
             related = _relations(first, checks)
         late = int(first.timed_out)
-        for situation in situations[1:]:
+        for situation in situations[len(subjects) or 1 :]:
             if late >= patience or not go_on():
                 break
             subjects.append(Subject(implementation, situation))
             subjects[-1].called()
             late += subjects[-1].timed_out
-    for subject, screened in zip(subjects, _screened(subjects, checks), strict=True):
+    for subject, screened in zip(subjects, _screened(subjects, given, checks), strict=True):
         asked = relations and subject is first
         more = [entry for own in (related or {}).values() for entry in own] if asked else []
         if screened is not None and (related is not None or not asked) and all(entry.passed for entry in more):
@@ -128,13 +136,43 @@ def judge_together(
             yield judge(implementation, subject.situation, checks, relations=asked, subject=subject, related=own)
 
 
-def _screened(subjects: Sequence[Subject], checks: Sequence[Check]) -> Sequence[Screened | None]:
-    """Return for members of a stack, one after the other, whether all agrees."""
+def _at_once(first: Subject, situations: Sequence[Situation]) -> tuple[list[Subject], Gradients[Array] | None]:
+    """Return the subjects of all members of a stack that one call serves, and what it gives, side by side.
+
+    Where there is no such call, or it says that it does not support one of them, that is the first one and nothing;
+    where it fails, the failure is that of the first one.
+    """
+    implementation, stack, case = first.implementation, first.situation.stack, first.case
+    if implementation.several is None or stack is None or implementation.capabilities.lacks(case.network, case.batch):
+        return [first], None
+    try:
+        given = implementation.guard.call(
+            implementation.several, case.network, stack.parameters, stack.batch, several=True
+        )
+    except NotImplementedError:
+        return [first], None
+    except CandidateFailed as failure:
+        return [Subject(implementation, first.situation, partial(_failing, call_failed(failure)))], None
+    several = partial(members, given)
+    return [Subject(implementation, one, partial(several, one.index)) for one in situations], given
+
+
+def _failing(failure: CallFailed) -> Gradients[Any]:
+    raise failure
+
+
+def _screened(
+    subjects: Sequence[Subject], given: Gradients[Array] | None, checks: Sequence[Check]
+) -> Sequence[Screened | None]:
+    """Return for members of a stack, one after the other, whether all agrees; `given`: what one call gave for all."""
     stack = subjects[0].situation.stack if subjects else None
     if stack is not None and all(subject.called() for subject in subjects):
-        given = [subject.actual() for subject in subjects]
-        with contextlib.suppress(NotImplementedError):
-            return screen(subjects[0].implementation, stack, subjects[0].situation.index, given, checks)
+        given = given or alike([subject.actual() for subject in subjects])
+        first = subjects[0].situation.index
+        asked = range(first, first + len(subjects))
+        if given is not None:
+            with contextlib.suppress(NotImplementedError):
+                return screen(subjects[0].implementation, stack, asked, given, checks)
     return [None] * len(subjects)
 
 

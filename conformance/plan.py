@@ -55,6 +55,10 @@ DEEP = 128
 bounds, is little beside so many gradients."""
 COMPILED_DRAWS = 8
 """Cases of a structure where it is compiled, in the first rounds."""
+ALONE = 8
+SEVERAL = 32
+"""Of a structure with at least `SEVERAL` cases only `ALONE` are called one by one, where a framework has a `vmap`: that
+computes all of them at once, for the time of a few calls."""
 
 Networks = Network | str | Iterable[Network | str] | st.SearchStrategy[Network]
 Progress = Callable[[int, int | None], None]
@@ -182,6 +186,35 @@ class Plan:
         if self.rounds is not None:
             return sum(count for _, count in self.networks_by_round)
         return None if self.max_examples == UNLIMITED else self.max_examples
+
+    @cached_property
+    def beside(self) -> dict[str, Implementation]:
+        """The implementations by vmap that are judged beside those that are asked for, by the names of these.
+
+        They are where a structure has many cases and gradients are held against the reference, if nobody asks for them.
+        """
+        later = self.max_examples > networks_before(BROAD) and (self.rounds is None or max(self.rounds) >= BROAD)
+        draws = self.focus.draws or self.draws or (DEEP if later else 0)
+        if draws < SEVERAL or self.affine or all(check.relation for check in self.checks):
+            return {}
+        asked = {entry.name for entry in self.implementations}
+        found = [(entry.name, entry.by_vmap) for entry in self.implementations if entry.by_vmap is not None]
+        return {name: by_vmap for name, by_vmap in found if by_vmap.name not in asked}
+
+    @property
+    def everyone(self) -> list[Implementation]:
+        """All implementations that are judged."""
+        return [
+            one for entry in self.implementations for one in (entry, self.beside.get(entry.name)) if one is not None
+        ]
+
+    def calls(self, cases: int) -> Iterator[tuple[Implementation, int]]:
+        """Yield who is judged on so many cases of a structure, and on how many of them."""
+        for entry in self.implementations:
+            by_vmap = self.beside.get(entry.name) if cases >= SEVERAL else None
+            yield entry, cases if by_vmap is None else ALONE
+            if by_vmap is not None:
+                yield by_vmap, cases
 
     def dtypes_of(self, implementation: Implementation) -> Sequence[str]:
         """Return the dtypes in which an implementation is checked."""

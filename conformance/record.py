@@ -34,7 +34,7 @@ from gradconform.conformance.screening import Screened
 from gradconform.conformance.sharpness import measure
 from gradconform.conformance.shrinking import shrink
 from gradconform.conformance.situation import Situation, situations_of
-from gradconform.conformance.stack import together
+from gradconform.conformance.stack import side_by_side, together
 from gradconform.conformance.state import FOR_A_RUN, kept
 from gradconform.conformance.summary import summary_of
 
@@ -73,20 +73,21 @@ class Record:
         """Whether the time was up before the run had all that it wants."""
         self.tallies = {
             (implementation.name, dtype): Tally(implementation.name, implementation.version, dtype)
-            for implementation in plan.implementations
+            for implementation in plan.everyone
             for dtype in plan.dtypes_of(implementation)
         }
+        self._beside = {entry.name for entry in plan.beside.values()}
         self.bugs = Bugs()
-        self.sightings: dict[str, Sightings] = {entry.name: Sightings() for entry in plan.implementations}
+        self.sightings: dict[str, Sightings] = {entry.name: Sightings() for entry in plan.everyone}
         self.regimes: dict[str, Met] = {}
-        self.coverage: dict[str, Coverage] = {entry.name: Coverage() for entry in plan.implementations}
-        self.unsupported: dict[str, Counter[str]] = {entry.name: Counter() for entry in plan.implementations}
+        self.coverage: dict[str, Coverage] = {entry.name: Coverage() for entry in plan.everyone}
+        self.unsupported: dict[str, Counter[str]] = {entry.name: Counter() for entry in plan.everyone}
         self.networks = 0
         self.structures = 0
         self.changed: set[str] = set()
         self.timeouts: Counter[str] = Counter()
         self._shrinking = 0.0
-        for implementation in plan.implementations:
+        for implementation in plan.everyone:
             implementation.guard.timeout, implementation.guard.memory = plan.timeout, plan.max_memory
 
     def over(self, explore: Callable[[], None]) -> Result:
@@ -118,7 +119,7 @@ class Record:
     def explore(self) -> None:
         """Draw the plan's rounds. What one of them counts does not depend on those before it."""
         for number, count in self.plan.networks_by_round:
-            for implementation in self.plan.implementations:
+            for implementation in self.plan.everyone:
                 implementation.kinks.clear()
             ahead: Drawn | None = None
             for drawn in drawn_in(self.plan, number, count):
@@ -132,20 +133,29 @@ class Record:
     def _prepare(self, drawn: Drawn) -> None:
         """Let implementations that compile do so for what comes next, while something else is judged."""
         example, plan = drawn.example, self.plan
-        for implementation in plan.implementations:
+        cases = self._size(drawn)
+        for implementation, count in plan.calls(cases):
             if implementation.prepare is None:
                 continue
             for dtype in plan.dtypes_of(implementation):
                 batch = example.case(drawn.draws[0], dtype).batch
+                if implementation.several is not None:
+                    implementation.prepare(example.network, side_by_side([({}, batch)] * count)[1], alone=True)
+                    continue
                 implementation.prepare(example.network, batch, alone=False)
                 if batch.rows > 1 and any(check.relation for check in plan.checks):
                     implementation.prepare(example.network, batch.take(slice(1)), alone=True)
+
+    @staticmethod
+    def _size(drawn: Drawn) -> int:
+        """Return how many cases of an example are judged together."""
+        return together(drawn.example.network, drawn.example.rows, len(drawn.draws))
 
     def _example(self, drawn: Drawn) -> None:
         """Judge all implementations on the cases of an example."""
         example, draws = drawn.example, drawn.draws
         self.structures += drawn.new
-        size = together(example.network, example.rows)
+        size = self._size(drawn)
         for start in range(0, len(draws), size):
             several = [
                 Given(partial(example.case, draw), f"regime {draw.regime}", Origin(drawn.chunk, example, draw))
@@ -167,7 +177,7 @@ class Record:
     def _judge(self, several: Sequence[Given], relations: bool, seen: Sequence[list[Seen]]) -> None:
         """Add to `seen`, by case, what comes of it for every implementation."""
         situations: dict[str, list[Situation]] = {}
-        for implementation in self.plan.implementations:
+        for implementation, count in self.plan.calls(len(several)):
             for dtype in self.plan.dtypes_of(implementation):
                 patience = MAX_TIMEOUTS - self.timeouts[implementation.name]
                 if patience <= 0:
@@ -175,12 +185,12 @@ class Record:
                 if dtype not in situations:
                     cases = [given.make(dtype) for given in several]
                     situations[dtype] = situations_of(cases, affine=self.plan.affine)
-                own = situations[dtype]
+                own = situations[dtype][:count]
                 judgements = judge_together(
                     implementation,
                     own,
                     self.plan.checks,
-                    relations=relations,
+                    relations=relations and implementation.name not in self._beside,
                     patience=patience,
                     go_on=lambda: not self._late,
                 )
@@ -343,9 +353,13 @@ class Record:
             verdict = "failed"
         covered = [
             self.coverage[entry.name].covered(
-                entry.name, self.plan.rotation, self.plan.dtypes_of(entry), self.plan.required
+                entry.name,
+                self.plan.rotation,
+                self.plan.dtypes_of(entry),
+                # what is judged beside others sees some of the cases alone
+                () if entry.name in self._beside else self.plan.required,
             )
-            for entry in self.plan.implementations
+            for entry in self._judged
             if self.plan.dtypes_of(entry)
         ]
         if verdict == "passed" and self.plan.rounds is None and any(entry.missing for entry in covered):
@@ -358,7 +372,7 @@ class Record:
         ]
         if verdict == "not covered":
             notes += uncovered(covered)
-        noticed = {entry.name: self._noticed(entry) for entry in self.plan.implementations}
+        noticed = {entry.name: self._noticed(entry) for entry in self._judged}
         notes += notes_of(noticed, sorted(self.changed))
         notes += [note for tally in self.tallies.values() if (note := tally.vacuity) is not None]
         if self._cut and self.networks < self.plan.max_examples:
@@ -374,7 +388,9 @@ class Record:
             seconds=round(time.monotonic() - self.started, 3),
             networks=self.networks,
             structures=self.structures,
-            implementations=list(self.tallies.values()),
+            implementations=[
+                self.tallies[entry.name, dtype] for entry in self._judged for dtype in self.plan.dtypes_of(entry)
+            ],
             findings=findings,
             regimes=self.regimes,
             coverage=covered,
@@ -385,6 +401,16 @@ class Record:
             command=self.plan.command,
             versions=versions(),
         )
+
+    @property
+    def _judged(self) -> list[Implementation]:
+        """All that were asked for, and those beside them that were judged on something."""
+        return [
+            entry
+            for entry in self.plan.everyone
+            if entry.name not in self._beside
+            or any(self.tallies[entry.name, dtype].cases for dtype in self.plan.dtypes_of(entry))
+        ]
 
     def _noticed(self, implementation: Implementation) -> Noticed:
         """Return what was noticed of an implementation beside its gradients."""

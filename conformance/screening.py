@@ -25,7 +25,7 @@ from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.kinks import CONVENTIONS, Resolution, as_shown, at_zero, shares_of
 from gradconform.conformance.looks import Evaluate, View, quantities, views
 from gradconform.conformance.sharpness import rungs
-from gradconform.conformance.stack import Stack, member, stacked
+from gradconform.conformance.stack import Stack, member, members, stacked
 from gradconform.conformance.summary import Summary, subject_of
 from gradconform.network import Network
 from gradconform.reference.bounded import Bounded
@@ -59,25 +59,23 @@ class Part:
 def screen(
     implementation: Implementation,
     stack: Stack,
-    first: int,
-    actuals: Sequence[Gradients[Array]],
+    asked: range,
+    actual: Gradients[Array],
     checks: Sequence[Check],
 ) -> list[Screened | None]:
-    """Return for members of a stack that all agrees; None where that is to be judged by itself.
+    """Return for the members of a stack that are asked for that all agrees; None where one is to be judged by itself.
 
-    `actuals`: what the implementation gave for them, from the member `first` on. Raises `Unsupported` where the
-    reference has no rule.
+    `actual`: what the implementation gave for them, side by side. Raises `Unsupported` where the reference has no rule.
     """
-    whole = stack.expected(implementation)
-    if not actuals or not _regular(actuals, whole.gradients, stack.cases[0].dtype):
-        return [None] * len(actuals)
+    found: list[Screened | None] = [None] * len(asked)
+    if not _regular(actual, len(asked), stack.expected(implementation).gradients, stack.cases[0].dtype):
+        return found
     chosen = {check.id for check in checks}
-    found: list[Screened | None] = [None] * len(actuals)
-    left = list(range(len(actuals)))
+    left = list(range(len(asked)))
     # few members have a pre-activation at a kink: for all others what is compared with both sides open is final
     for closed in (False, True):
-        members = [first + index for index in left]
-        row, at_kink = _seen(implementation, stack, members, stacked([actuals[index] for index in left]), closed)
+        given = members(actual, left) if closed else actual
+        row, at_kink = _seen(implementation, stack, [asked[index] for index in left], given, closed)
         agreeing = _agreeing(row, at_kink, chosen, stack.cases[0].network)
         for index, kinked, screened in zip(left, at_kink, agreeing, strict=True):
             found[index] = screened if closed or not kinked else None
@@ -88,18 +86,18 @@ def screen(
 
 
 def _seen(
-    implementation: Implementation, stack: Stack, members: Sequence[int], actual: Gradients[Array], closed: bool
+    implementation: Implementation, stack: Stack, asked: Sequence[int], actual: Gradients[Array], closed: bool
 ) -> tuple[_Row, NDArray[np.bool_]]:
     """Return all that members of a stack gave beside its bounds, and which of them have a pre-activation at a kink.
 
     `closed`: with one choice at all kinks, in place of both sides.
     """
-    at_kink = np.zeros(len(members), bool)
+    at_kink = np.zeros(len(asked), bool)
 
     def evaluate(**options: Any) -> Expected:
         if all(value is None for value in options.values()):
-            return member(stack.expected(implementation), members)
-        return stack.evaluate(implementation, members, **options)
+            return member(stack.expected(implementation), asked)
+        return stack.evaluate(implementation, asked, **options)
 
     def against(run: Gradients[Array], evaluate: Evaluate) -> Resolution:
         expected = evaluate()
@@ -112,7 +110,7 @@ def _seen(
         amiss = ~_explained(found, run)[0]
         if amiss.any() and actual.outputs:
             described = implementation.described(stack.cases[0].network)
-            shown = as_shown(described, stack.batch["inputs"][members], actual.outputs, expected.sites)
+            shown = as_shown(described, stack.batch.inputs[asked], actual.outputs, expected.sites)
             sides = [
                 replace(site, side=np.where(amiss[:, None, None], other.side, site.side))
                 for site, other in zip(expected.sites, shown, strict=True)
@@ -121,7 +119,7 @@ def _seen(
         return Resolution(found)
 
     network = stack.cases[0].network
-    looks = views(stack.cases[0], actual, evaluate, against, together=(len(members),))
+    looks = views(stack.cases[0], actual, evaluate, against, together=(len(asked),))
     return _Row([part for view in looks for part in _parts(view, network)]), at_kink
 
 
@@ -175,26 +173,32 @@ def _explained(expected: Expected, run: Gradients[Array]) -> NDArray[np.bool_]:
     return explained
 
 
-def _regular(actuals: Sequence[Gradients[Array]], expected: Gradients[Bounded], dtype: np.dtype[Any]) -> bool:
-    """Return whether all members gave the same quantities, all as they are to be."""
-    bounds = quantities(expected)
-
-    def fits(found: Gradients[Array]) -> bool:
-        return not found.slack and all(
-            array is None or (name in bounds and array.shape == bounds[name].shape[1:] and array.dtype == dtype)
-            for name, array in quantities(found).items()
-        )
-
-    first = actuals[0]
-    runs = [first] if first.captured is None else [first, first.captured]
-    if not all(map(fits, runs)) or first.parameters.keys() != expected.parameters.keys():
-        return False
-    return all(_signature(other) == _signature(first) for other in actuals)
+def alike(given: Sequence[Gradients[Array]]) -> Gradients[Array] | None:
+    """Return what members of a stack gave side by side; None where that is not the same quantities, or not exact."""
+    first = _signature(given[0])
+    if given[0].slack or any(_signature(other) != first for other in given):
+        return None
+    return stacked(given)
 
 
 def _signature(found: Gradients[Array]) -> Hashable:
     own = tuple((name, array.shape, array.dtype) for name, array in quantities(found).items() if array is not None)
     return own, found.captured is not None and _signature(found.captured), bool(found.slack)
+
+
+def _regular(given: Gradients[Array], count: int, expected: Gradients[Bounded], dtype: np.dtype[Any]) -> bool:
+    """Return whether all that so many members gave, side by side, is as it is to be."""
+    bounds = quantities(expected)
+
+    def fits(found: Gradients[Array]) -> bool:
+        return all(
+            array is None
+            or (name in bounds and array.shape == (count, *bounds[name].shape[1:]) and array.dtype == dtype)
+            for name, array in quantities(found).items()
+        )
+
+    runs = [given] if given.captured is None else [given, given.captured]
+    return all(map(fits, runs)) and given.parameters.keys() == expected.parameters.keys()
 
 
 def _parts(view: View, network: Network) -> Iterator[Part]:

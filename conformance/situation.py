@@ -94,11 +94,20 @@ class CallFailed(Exception):
 
 
 class Subject:
-    """One implementation in one situation. Each variation is computed once, when a check asks for it."""
+    """One implementation in one situation. Each variation is computed once, when a check asks for it.
 
-    def __init__(self, implementation: Implementation, situation: Situation) -> None:
+    `given`: what it gave for the case itself, where it was called with several cases at once.
+    """
+
+    def __init__(
+        self,
+        implementation: Implementation,
+        situation: Situation,
+        given: Callable[[], Gradients[Any]] | None = None,
+    ) -> None:
         self.implementation = implementation
         self.situation = situation
+        self._given = given
         self.history = implementation.guard.history(situation.case.network)
         """What went before it."""
         self._computed: dict[int, Gradients[Any] | CallFailed | NotImplementedError] = {}
@@ -148,6 +157,8 @@ class Subject:
     def _called(self, situation: Situation) -> Gradients[Any] | CallFailed | NotImplementedError:
         """Return what a call gives, or what it raises, which then is raised again without another call."""
         try:
+            if situation is self.situation and self._given is not None:
+                return self._given()
             gradients = self._call(situation.case)
             if situation is not self.situation:
                 require_shapes(situation.case, gradients)
@@ -187,8 +198,12 @@ class Subject:
         try:
             return implementation.guard.call(compute, case.network, case.parameters, case.batch)
         except CandidateFailed as failure:
-            comparison = Comparison("call", failure.what, Kind[failure.kind], detail=failure.detail)
-            raise CallFailed(comparison) from failure
+            raise call_failed(failure) from failure
+
+
+def call_failed(failure: CandidateFailed) -> CallFailed:
+    """Return the failure of a call as a comparison that failed."""
+    return CallFailed(Comparison("call", failure.what, Kind[failure.kind], detail=failure.detail))
 
 
 def require_shapes(case: Case, gradients: Gradients[Any]) -> None:

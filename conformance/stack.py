@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradconform.case import Array, Batch, Case, Gradients
-from gradconform.conformance.implementations import Implementation
+from gradconform.case import Array, Batch, Case, Gradients, Parameters
 from gradconform.network import Network
 from gradconform.reference.bounded import Bounded
 from gradconform.reference.bounds import Expected, expected
+
+if TYPE_CHECKING:
+    from gradconform.conformance.implementations import Implementation
 
 TOGETHER = 100_000
 """So many numbers of parameters and activations are evaluated together: more would cost memory and save nothing."""
@@ -23,11 +26,7 @@ class Stack:
 
     def __init__(self, cases: Sequence[Case]) -> None:
         self.cases = cases
-        self.parameters = {path: np.stack([case.parameters[path] for case in cases]) for path in cases[0].parameters}
-        several = {part.name: [getattr(case.batch, part.name) for case in cases] for part in fields(Batch)}
-        self.batch: dict[str, Any] = {
-            name: None if arrays[0] is None else np.stack(arrays) for name, arrays in several.items()
-        }
+        self.parameters, self.batch = side_by_side([(case.parameters, case.batch) for case in cases])
         self._expected: dict[tuple[Network, str], Expected] = {}
 
     def expected(self, implementation: Implementation) -> Expected:
@@ -40,15 +39,23 @@ class Stack:
     def evaluate(self, implementation: Implementation, members: slice | Sequence[int], **options: Any) -> Expected:
         """Return the same of some members, with options of `gradconform.reference.bounds.expected`."""
         parameters = {path: array[members] for path, array in self.parameters.items()}
-        parts: dict[str, Any] = {name: None if array is None else array[members] for name, array in self.batch.items()}
+        parts: list[Any] = [None if array is None else array[members] for array in vars(self.batch).values()]
         network = implementation.described(self.cases[0].network)
-        return expected(network, parameters, Batch(**parts), arithmetic=implementation.arithmetic, **options)
+        return expected(network, parameters, Batch(*parts), arithmetic=implementation.arithmetic, **options)
 
 
-def together(network: Network, rows: int) -> int:
-    """Return how many cases of a structure are to be evaluated together."""
+def side_by_side(cases: Sequence[tuple[Parameters, Batch]]) -> tuple[Mapping[str, Array], Batch]:
+    """Return parameters and batches of one structure as one of each, all arrays with one more axis before."""
+    parameters = {path: np.stack([own[path] for own, _ in cases]) for path in cases[0][0]}
+    several: list[list[Any]] = [[getattr(batch, part.name) for _, batch in cases] for part in fields(Batch)]
+    parts: list[Any] = [None if arrays[0] is None else np.stack(arrays) for arrays in several]
+    return parameters, Batch(*parts)
+
+
+def together(network: Network, rows: int, cases: int) -> int:
+    """Return how many of so many cases of a structure are to be evaluated together, in parts of about one size."""
     numbers = sum(int(np.prod(shape)) for shape in network.parameters().values()) + rows * sum(network.widths)
-    return max(1, TOGETHER // numbers)
+    return math.ceil(cases / math.ceil(cases / max(1, TOGETHER // numbers)))
 
 
 def member(whole: Expected, index: int | Sequence[int]) -> Expected:
@@ -69,6 +76,7 @@ def members(whole: Gradients[Any], index: int | Sequence[int]) -> Gradients[Any]
         one(whole.input),
         {layer: one(part) for layer, part in whole.deltas.items()},
         {layer: one(part) for layer, part in whole.outputs.items()},
+        None if whole.captured is None else members(whole.captured, index),
     )
 
 

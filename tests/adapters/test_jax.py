@@ -85,7 +85,7 @@ def test_every_difference_of_kind_is_a_program_of_its_own(jax_adapter, draw, com
 def test_the_store_is_bounded_and_drops_the_oldest(jax_adapter, compiled):
     module = jax_adapter.module
     assert compiled.cache_info().maxsize == module.PROGRAMS == 64
-    structures = [module.Structure(parse(TEXT), rows, "float64", False, False) for rows in range(1, 66)]
+    structures = [module.Structure(parse(TEXT), rows, "float64", False, False, 0) for rows in range(1, 66)]
     first = compiled(structures[0])
     for structure in structures:
         compiled(structure)

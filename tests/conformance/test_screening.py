@@ -38,7 +38,7 @@ def judged(function, situations, **more):
 
 
 def alone(monkeypatch):
-    monkeypatch.setattr(module, "_screened", lambda subjects, checks: [None] * len(subjects))
+    monkeypatch.setattr(module, "_screened", lambda subjects, given, checks: [None] * len(subjects))
 
 
 def totals(result):
