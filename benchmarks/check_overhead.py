@@ -69,7 +69,7 @@ class Clock:
 PARTS: tuple[tuple[str, Any, str], ...] = (
     ("drawing", exploring, "draw_examples"),
     ("stacking", record, "situations_of"),
-    ("cases", Example, "case"),
+    ("cases", Example, "cases"),
     ("watching the calls", Guard, "call"),
     ("bounds", stack, "expected"),
     ("bounds", situation, "expected"),

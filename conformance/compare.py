@@ -153,11 +153,16 @@ def compare_array(
 def ratios(expected: Bounded, array: Array) -> Array:
     """Return |actual - expected| / bound for every element, 0 where there is no finite bound."""
     with np.errstate(all="ignore"):
-        known = np.isfinite(expected.error)
-        difference = np.abs(array.astype(expected.value.dtype) - expected.value)
-        ratio = np.where(known & (difference != 0), difference / (expected.error * allowance(expected)), 0.0)
-        # a value that is not finite differs by nan or inf
-        return np.where(known & ~np.isfinite(difference), np.inf, ratio).astype(np.float64)
+        difference = np.asarray(array.astype(expected.value.dtype) - expected.value)
+        np.absolute(difference, out=difference)
+        ratio: Array = np.divide(difference, expected.error * allowance(expected), out=difference).astype(np.float64)
+        # where there is no number: 0 / 0 is exact as it must be, an infinite bound knows nothing; but a value that is
+        # not finite where the exact one is differs by nan, in what is known
+        if np.isnan(np.max(ratio, initial=0)):
+            undefined = np.isnan(ratio)
+            strange = ~np.isfinite(array.astype(expected.value.dtype) - expected.value)
+            ratio[undefined] = np.where(np.isfinite(expected.error) & strange, np.inf, 0.0)[undefined]
+        return ratio
 
 
 def compare_values(check: str, path: str, expected: Bounded, array: Array, closed: Bounded | None = None) -> Comparison:

@@ -26,7 +26,9 @@ OF_CASES: dict[str, Callable[[Case], bool]] = {
     "absent labels": lambda case: case.batch.labelled and len(set(_labels(case))) < case.network.widths[-1],
     "ignored labels": lambda case: case.batch.labelled and len(_labels(case)) < case.batch.rows,
     "soft labels": lambda case: (
-        case.network.loss.labels == "classes" and not case.batch.labelled and bool(np.any(case.batch.targets % 1))
+        case.network.loss.labels == "classes"
+        and not case.batch.labelled
+        and bool(np.any(case.batch.targets != np.rint(case.batch.targets)))
     ),
     "class weights": lambda case: case.batch.class_weights is not None,
     "cotangent": lambda case: case.batch.cotangent is not None,

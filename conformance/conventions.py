@@ -6,8 +6,9 @@ computes, or of the arrays on their way to it and back. Undeclared, what follows
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -95,7 +96,8 @@ CONVENTIONS = {
 """The torch and jax rows stand for the table in `gradconform.adapters.deviations`."""
 
 
-def described(conventions: Sequence[str], network: Network) -> Network:
+@lru_cache(maxsize=1024)
+def described(conventions: tuple[str, ...], network: Network) -> Network:
     """Return the network that is really computed by who follows `conventions`, or is the adapter of one of them."""
     for word in conventions:
         name, _, value = word.partition("=")

@@ -6,15 +6,17 @@ rounding. What is counted stays small however long a run is, and adds up over it
 
 from __future__ import annotations
 
-import itertools
-import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import msgspec
+import numpy as np
 
+from gradconform.case import Array
 from gradconform.conformance.agreement import AGREEMENTS
 from gradconform.conformance.compare import Look
-from gradconform.conformance.summary import Summary, subject_of
+from gradconform.conformance.summary import Arrays, Summary, subject_of
 from gradconform.conformance.sums import added
 from gradconform.network import Network
 
@@ -35,7 +37,7 @@ class Subject(msgspec.Struct):
 class Margins(msgspec.Struct):
     """How error / bound is spread, in one implementation and dtype.
 
-    `steps`: in each look, how many arrays have their worst error / bound in which half decade, as `step_of` numbers
+    `steps`: in each look, how many arrays have their worst error / bound in which half decade, as `steps_of` numbers
     them; `subjects`: by what the arrays are, such as `Dense.weight` or `deltas Tanh`, and for a relation by its check.
     """
 
@@ -48,16 +50,28 @@ class Margins(msgspec.Struct):
         }
         return Margins(steps, added(self.subjects, other.subjects))
 
-    def count(self, summary: Summary, network: Network) -> None:
-        """Add the comparisons of one case."""
-        names = _names(network, tuple(summary.arrays))
-        for (look, name), ratio in itertools.compress(zip(names, summary.ratios, strict=True), summary.telling):
-            steps, step = self.steps.setdefault(look, {}), step_of(ratio)
-            steps[step] = steps.get(step, 0) + 1
-            if (subject := self.subjects.get(name)) is None:
-                subject = self.subjects[name] = Subject()
-            subject.arrays += 1
-            subject.worst = max(subject.worst, ratio)
+    def count(self, summaries: Iterable[Summary], network: Network) -> None:
+        """Add the comparisons of cases of one network."""
+        alike: dict[Arrays, list[Summary]] = {}
+        for summary in summaries:
+            alike.setdefault(summary.arrays, []).append(summary)
+        for arrays, own in alike.items():
+            if arrays:
+                ratios = np.array([summary.ratios for summary in own])
+                self._count(_names(network, arrays), ratios, np.array([summary.telling for summary in own], bool))
+
+    def _count(self, names: Sequence[tuple[Look, str]], ratios: Array, telling: Array) -> None:
+        """Add arrays, each under its look and its name, by case and array."""
+        steps = steps_of(ratios)
+        for look in dict.fromkeys(look for look, _ in names):
+            columns = [column for column, (own, _) in enumerate(names) if own == look]
+            if counted := Counter(steps[:, columns][telling[:, columns]].tolist()):
+                self.steps[look] = added(self.steps.get(look, {}), counted)
+        for name in dict.fromkeys(name for _, name in names):
+            columns = [column for column, (_, own) in enumerate(names) if own == name]
+            if told := int(np.count_nonzero(counts := telling[:, columns])):
+                worst = float(np.max(ratios[:, columns], where=counts, initial=0))
+                self.subjects[name] = self.subjects.get(name, Subject()) + Subject(told, worst)
 
     def all_steps(self) -> dict[int, int]:
         """Return the arrays by half decade in both looks together, from the lowest to the highest that has any."""
@@ -67,19 +81,17 @@ class Margins(msgspec.Struct):
         return {step: found.get(step, 0) for step in range(min(found), max(found) + 1)} if found else {}
 
 
-def step_of(ratio: float) -> int:
-    """Return the number of the half decade of an error / bound: step n ends with 10^(n/2), so that 0 ends with 1."""
-    if not ratio > 0:
-        return LOWEST
-    if ratio == math.inf:
-        return HIGHEST
-    step = math.ceil(2 * math.log10(ratio))
+def steps_of(ratios: Array) -> Array:
+    """Return the numbers of the half decades of error / bound: step n ends with 10^(n/2), so that 0 ends with 1."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        steps = np.ceil(2 * np.log10(ratios))
     # close to 1 the logarithm is rounded
-    return min(max(step, 1), HIGHEST) if ratio > 1 else max(min(step, 0), LOWEST)
+    steps = np.where(ratios > 1, np.clip(steps, 1, HIGHEST), np.clip(steps, LOWEST, 0))
+    return np.where(ratios > 0, steps, LOWEST).astype(int)
 
 
-@lru_cache(maxsize=4096)
-def _names(network: Network, arrays: tuple[tuple[Look, str, str], ...]) -> tuple[tuple[Look, str], ...]:
+@lru_cache(maxsize=1024)
+def _names(network: Network, arrays: Arrays) -> tuple[tuple[Look, str], ...]:
     """Return under which name arrays are counted, each with its look."""
     return tuple(
         (look, subject_of(network, check, path) if check in AGREEMENTS else check) for look, check, path in arrays

@@ -36,17 +36,21 @@ from gradconform.conformance.shrinking import shrink
 from gradconform.conformance.situation import Situation, situations_of
 from gradconform.conformance.stack import side_by_side, together
 from gradconform.conformance.state import FOR_A_RUN, kept
-from gradconform.conformance.summary import summary_of
+from gradconform.conformance.summary import Summary, summary_of
+from gradconform.network import Network
 
 MAX_FINDINGS = 8
 """More bugs than this at once are not told apart; the counts still say how much failed."""
 
 
+Make = Callable[[Sequence[str]], Sequence[Sequence[Case]]]
+"""Gives cases of one structure in each of several dtypes."""
+
+
 @dataclass(frozen=True)
 class Given:
-    """A case of a run: `make` gives it in a dtype; `numbers` says in words where its numbers come from."""
+    """What is known of a case beside itself: `numbers` says in words where its numbers come from."""
 
-    make: Callable[[str], Case]
     numbers: str
     origin: Origin | None = None
 
@@ -77,6 +81,8 @@ class Record:
             for dtype in plan.dtypes_of(implementation)
         }
         self._beside = {entry.name for entry in plan.beside.values()}
+        self._uncounted: dict[tuple[str, str, Network], list[Summary]] = {}
+        """What the margins of an implementation in a dtype do not count yet, by the network."""
         self.bugs = Bugs()
         self.sightings: dict[str, Sightings] = {entry.name: Sightings() for entry in plan.everyone}
         self.regimes: dict[str, Met] = {}
@@ -157,34 +163,34 @@ class Record:
         self.structures += drawn.new
         size = self._size(drawn)
         for start in range(0, len(draws), size):
-            several = [
-                Given(partial(example.case, draw), f"regime {draw.regime}", Origin(drawn.chunk, example, draw))
-                for draw in draws[start : start + size]
-            ]
-            self.cases(several, relations=start == 0)
+            own = draws[start : start + size]
+            several = [Given(f"regime {draw.regime}", Origin(drawn.chunk, example, draw)) for draw in own]
+            self.cases(several, partial(example.cases, own), relations=start == 0)
 
-    def cases(self, several: Sequence[Given], relations: bool = True) -> None:
-        """Judge all implementations on cases of one structure; relations, where asked for, on the first one."""
+    def cases(self, several: Sequence[Given], make: Make, relations: bool = True) -> None:
+        """Judge all implementations on the cases that `make` gives; relations, where asked for, on the first one."""
         self._enough()
         seen: list[list[Seen]] = [[] for _ in several]
         try:
-            self._judge(several, relations, seen)
+            self._judge(make, relations, seen)
         except KeyboardInterrupt:
             self._count_all(several, seen)
             raise
         self._count_all(several, seen)
 
-    def _judge(self, several: Sequence[Given], relations: bool, seen: Sequence[list[Seen]]) -> None:
+    def _judge(self, make: Make, relations: bool, seen: Sequence[list[Seen]]) -> None:
         """Add to `seen`, by case, what comes of it for every implementation."""
+        calls = list(self.plan.calls(len(seen)))
+        dtypes = list(dict.fromkeys(dtype for entry, _ in calls for dtype in self.plan.dtypes_of(entry)))
+        cases = dict(zip(dtypes, make(dtypes), strict=True))
         situations: dict[str, list[Situation]] = {}
-        for implementation, count in self.plan.calls(len(several)):
+        for implementation, count in calls:
             for dtype in self.plan.dtypes_of(implementation):
                 patience = MAX_TIMEOUTS - self.timeouts[implementation.name]
                 if patience <= 0:
                     continue
                 if dtype not in situations:
-                    cases = [given.make(dtype) for given in several]
-                    situations[dtype] = situations_of(cases, affine=self.plan.affine)
+                    situations[dtype] = situations_of(cases[dtype], affine=self.plan.affine)
                 own = situations[dtype][:count]
                 judgements = judge_together(
                     implementation,
@@ -198,11 +204,20 @@ class Record:
                     seen[index].append(Seen(implementation, dtype, own[index], judgement))
 
     def _count_all(self, several: Sequence[Given], seen: Sequence[Sequence[Seen]]) -> None:
-        for given, found in zip(several, seen, strict=True):
-            if self._sated:
-                raise Enough
-            if found:
-                self._count(given, found)
+        try:
+            for given, found in zip(several, seen, strict=True):
+                if self._sated:
+                    raise Enough
+                if found:
+                    self._count(given, found)
+        finally:
+            self._count_margins()
+
+    def _count_margins(self) -> None:
+        """Count what the margins do not count yet: what many cases of a network came to at once."""
+        for (name, dtype, network), summaries in self._uncounted.items():
+            self.tallies[name, dtype].margins.count(summaries, network)
+        self._uncounted.clear()
 
     def _count(self, given: Given, seen: Sequence[Seen]) -> None:
         """Count a case, with what every implementation gave for it."""
@@ -223,6 +238,7 @@ class Record:
                 summary = summary_of(judgement.comparisons, network)
                 sharpness = {} if failed else measure(judgement.views)
             tally.count(summary, network, situation.kinks(implementation))
+            self._uncounted.setdefault((implementation.name, dtype, network), []).append(summary)
             coverage.count(network, regime, dtype, summary)
             compared.update(summary.looks)
             if isinstance(judgement, Judgement) and failed:
@@ -341,6 +357,7 @@ class Record:
         return finding
 
     def _result(self, findings: list[Finding], interrupted: bool) -> Result:
+        self._count_margins()
         compared = any(tally.telling for tally in self.tallies.values())
         verdict: Verdict = "passed" if compared else "nothing compared"
         if findings:

@@ -41,16 +41,6 @@ class Numbers:
         """Multiply all parameters."""
         self.parameters = {path: array * factor for path, array in self.parameters.items()}
 
-    def clip(self, dtype: np.dtype[Any]) -> None:
-        """Bring inputs and parameters within a 16th of the largest number of `dtype`.
-
-        A case has finite numbers alone, and where their sums overflow nothing can be compared: of these, as many as
-        the widest layer that is drawn has units add up to a finite number. Only float16 is ever near the limit.
-        """
-        limit = float(finfo(dtype).max) / 16
-        self.inputs = np.clip(self.inputs, -limit, limit)
-        self.parameters = {path: np.clip(array, -limit, limit) for path, array in self.parameters.items()}
-
     @property
     def last_dense(self) -> list[str]:
         """The paths of the last layer with parameters."""
@@ -68,8 +58,19 @@ class Numbers:
         return np.asarray(x)
 
 
+def largest(dtype: np.dtype[Any]) -> float:
+    """Return how large inputs and parameters of `dtype` may be: a 16th of its largest number.
+
+    A case has finite numbers alone, and where their sums overflow nothing can be compared: of these, as many as the
+    widest layer that is drawn has units add up to a finite number. Only float16 is ever near the limit.
+    """
+    return float(finfo(dtype).max) / 16
+
+
 Regime = Callable[[Numbers, "np.dtype[Any]", np.random.Generator], None]
 REGIMES: dict[str, Regime] = {}
+OF_THE_DTYPE = ("near-kinks", "tiny", "subnormal")
+"""The regimes whose numbers depend on the dtype to which they will be rounded."""
 
 
 def regime(function: Regime) -> Regime:

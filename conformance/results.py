@@ -62,14 +62,13 @@ class Tally(msgspec.Struct):
     """How error / bound is spread, over all arrays and by what they are."""
 
     def count(self, summary: Summary, network: Network, kinks: int) -> None:
-        """Add the comparisons of one case."""
+        """Add the comparisons of one case, but for `margins`, which count those of many at once."""
         self.cases += 1
         self.at_kinks += kinks > 0
         self.comparisons += summary.comparisons
         self.lost += summary.lost
         self.checks = added(self.checks, summary.checks)
         self.outcomes = added(self.outcomes, summary.outcomes)
-        self.margins.count(summary, network)
         ratio, at = summary.worst
         if not kinks and ratio and ratio >= self.worst_ratio:
             self.meet(ratio, at, str(network))

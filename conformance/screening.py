@@ -26,7 +26,7 @@ from gradconform.conformance.kinks import CONVENTIONS, Resolution, as_shown, at_
 from gradconform.conformance.looks import Evaluate, View, quantities, views
 from gradconform.conformance.sharpness import rungs
 from gradconform.conformance.stack import Stack, member, members, stacked
-from gradconform.conformance.summary import Summary, subject_of
+from gradconform.conformance.summary import Arrays, Summary, subject_of
 from gradconform.network import Network
 from gradconform.reference.bounded import Bounded
 from gradconform.reference.bounding import Shares, Site
@@ -256,7 +256,7 @@ class _Row:
             for look, own in looks.items()
         }
         rows = self.worst[:, asked].tolist()
-        arrays = [(part.look, part.check, part.path) for part in parts]
+        arrays = Arrays((part.look, part.check, part.path) for part in parts)
         return [
             Summary(
                 arrays,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from gradconform.case import Array
 from gradconform.conformance.compare import LOOKS, Look, ratios
 from gradconform.conformance.looks import View
 from gradconform.reference.bounded import Bounded
+from gradconform.reference.bounds import allowance
 
 LADDER = (*(step * 10.0**power for power in range(-16, 0) for step in (1, 3)), 1.0)
 """The relative errors that are tried, from the smallest up."""
@@ -80,8 +82,8 @@ def rungs(bound: Bounded, array: Array, widths: Sequence[int] | Array) -> dict[i
     """Return the rung of the ladder that is caught in every parameter of each member of a stack; None for no rung.
 
     bound, array: (members, ...), all parameters of a member side by side, each of them so wide as `widths` say.
-    Members whose gradients are exactly 0 are left out. Found by halving: a larger error is farther from the bound. An
-    error that the type cannot hold is none: what is perturbed is rounded to it.
+    Members whose gradients are exactly 0 are left out. Found by halving from where the bounds let it be expected: a
+    larger error is farther from the bound. An error that the type cannot hold is none: what is perturbed is rounded.
     """
     count = len(array)
     wide: Any = array.reshape(count, -1).astype(bound.value.dtype)
@@ -91,20 +93,39 @@ def rungs(bound: Bounded, array: Array, widths: Sequence[int] | Array) -> dict[i
     starts = np.concatenate([[0], np.cumsum(widths)[:-1]])
     ladder = np.array(LADDER)
 
-    def caught(rung: Any) -> Any:
+    def caught(rung: Any, members: Any) -> Any:
+        given = wide[members]
         with np.errstate(all="ignore"):
-            moved = wide + wide * np.repeat(ladder[rung], widths, axis=1)
-            found = ratios(flat, moved.astype(bound.m.dtype)) > 1
+            moved = given + given * np.repeat(ladder[rung], widths, axis=1)
+            found = ratios(flat[members], moved.astype(bound.m.dtype)) > 1
         return np.logical_or.reduceat(found, starts, axis=1)
 
     there: Array = np.logical_or.reduceat(flat.size > 0, starts, axis=1)
-    low, high = np.zeros(there.shape, int), np.full(there.shape, len(LADDER) - 1)
-    missed = there & ~caught(high)
-    while np.any(low < high):
-        middle = (low + high) // 2
-        found = caught(middle)
-        low, high = np.where(found, low, middle + 1), np.where(found, middle, high)
-    low = np.minimum(low, len(LADDER) - 1)
-    worst = np.where(there, low, -1).max(axis=1)
-    lacking = missed.any(axis=1)
+    # what is not known yet are the rungs from `low` on and below `high`; the one behind the ladder stands for none
+    low, high = np.zeros(there.shape, int), np.where(there, len(LADDER), 0)
+    rung = np.searchsorted(ladder, _smallest(flat, wide, starts))
+    for step in itertools.count():
+        # the worst parameter of each member is looked for
+        asked = (low < high) & (high > low.max(axis=1, keepdims=True))
+        members = np.flatnonzero(asked.any(axis=1))
+        if not len(members):
+            break
+        if step == 1:
+            rung = np.where(low == 0, high - 1, low)
+        elif step:
+            rung = (low + high) // 2
+        rung = np.clip(rung, low, np.maximum(high - 1, 0))
+        found = np.zeros_like(there)
+        found[members] = caught(rung[members], members)
+        low, high = np.where(asked & ~found, rung + 1, low), np.where(asked & found, rung, high)
+    worst = low.max(axis=1)
+    lacking = worst == len(LADDER)
     return {index: None if lacking[index] else int(worst[index]) for index in range(count) if there[index].any()}
+
+
+def _smallest(bound: Bounded, wide: Any, starts: Any) -> Any:
+    """Return about how large an error is found in each parameter: where its first element leaves its bound."""
+    with np.errstate(all="ignore"):
+        off = ((wide - bound.value) * np.sign(wide)).astype(np.float64)
+        left = (bound.error * allowance(bound) - off) / np.abs(wide).astype(np.float64)
+        return np.fmin.reduceat(np.where(left > 0, left, np.inf), starts, axis=1)

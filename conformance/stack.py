@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,26 @@ def side_by_side(cases: Sequence[tuple[Parameters, Batch]]) -> tuple[Mapping[str
     several: list[list[Any]] = [[getattr(batch, part.name) for _, batch in cases] for part in fields(Batch)]
     parts: list[Any] = [None if arrays[0] is None else np.stack(arrays) for arrays in several]
     return parameters, Batch(*parts)
+
+
+def one_by_one(
+    network: Network, parameters: Mapping[str, Array], batch: Batch, hand_out: Callable[[Array], Array]
+) -> list[Case]:
+    """Return the cases whose parameters and batches, of the network's shapes, lie side by side.
+
+    `hand_out`: what becomes of each array. Raises `InvalidInput` where numbers are not finite.
+    """
+    stacks = [stack for stack in (*parameters.values(), *vars(batch).values()) if stack is not None]
+    make = Case.known if all(np.isfinite(stack).all() for stack in stacks) else Case
+    several = {path: [hand_out(array) for array in stack] for path, stack in parameters.items()}
+    parts: list[Any] = [
+        [None] * len(batch.inputs) if stack is None else [hand_out(np.asarray(array)) for array in stack]
+        for stack in vars(batch).values()
+    ]
+    return [
+        make(network, {path: arrays[index] for path, arrays in several.items()}, Batch(*own))
+        for index, own in enumerate(zip(*parts, strict=True))
+    ]
 
 
 def together(network: Network, rows: int, cases: int) -> int:

@@ -5,10 +5,32 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from gradconform.conformance.compare import Comparison, Look, Outcomes
 from gradconform.conformance.sums import added
 from gradconform.network import Network
+
+
+class Arrays(tuple[tuple[Look, str, str], ...]):
+    """What was compared, as look, check and path: one object for all cases of a stack, which is counted once."""
+
+    @cached_property
+    def checks(self) -> Counter[str]:
+        """How many were compared by each check."""
+        return Counter(check for _, check, _ in self)
+
+    @cached_property
+    def looks(self) -> Counter[Look]:
+        """How many were compared in each look."""
+        return Counter(look for look, _, _ in self)
+
+    @cached_property
+    def _hash(self) -> int:
+        return super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 @dataclass(frozen=True)
@@ -20,7 +42,7 @@ class Summary:
     `subject_of` names it, those that could.
     """
 
-    arrays: Sequence[tuple[Look, str, str]] = ()
+    arrays: Arrays = field(default_factory=Arrays)
     ratios: Sequence[float] = ()
     telling: Sequence[bool] = ()
     told: frozenset[tuple[str, str]] = frozenset()
@@ -29,7 +51,7 @@ class Summary:
 
     def __add__(self, other: Summary) -> Summary:
         return Summary(
-            [*self.arrays, *other.arrays],
+            Arrays((*self.arrays, *other.arrays)),
             [*self.ratios, *other.ratios],
             [*self.telling, *other.telling],
             self.told | other.told,
@@ -45,12 +67,12 @@ class Summary:
     @property
     def checks(self) -> Counter[str]:
         """How many were compared by each check."""
-        return Counter(check for _, check, _ in self.arrays)
+        return self.arrays.checks
 
     @property
     def looks(self) -> Counter[Look]:
         """How many were compared in each look."""
-        return Counter(look for look, _, _ in self.arrays)
+        return self.arrays.looks
 
     @property
     def worst(self) -> tuple[float, str]:
@@ -67,7 +89,7 @@ def summary_of(comparisons: Sequence[Comparison], network: Network) -> Summary:
     for entry in comparisons:
         outcomes = added(outcomes, {entry.look: entry.outcomes})
     return Summary(
-        [(entry.look, entry.check, entry.path) for entry in comparisons],
+        Arrays((entry.look, entry.check, entry.path) for entry in comparisons),
         [entry.ratio for entry in comparisons],
         [entry.tells for entry in comparisons],
         frozenset((entry.check, subject_of(network, entry.check, entry.path)) for entry in comparisons if entry.tells),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -74,7 +75,7 @@ def check_training(plan: Plan, training: Training) -> Result:
                 diverged.append(f"training diverged at step {step}, where it ended; try a smaller learning rate")
                 return
             costs.append(_cost(found))
-            record.cases([Given(partial(in_dtype, network, parameters, batch), f"step {step}")], relations=step == 0)
+            record.cases([Given(f"step {step}")], partial(_in_dtypes, network, parameters, batch), relations=step == 0)
 
     result = record.over(explore)
     if costs:
@@ -86,6 +87,10 @@ def check_training(plan: Plan, training: Training) -> Result:
         )
     result.notes += diverged
     return result
+
+
+def _in_dtypes(network: Network, parameters: Parameters, batch: Batch, dtypes: Sequence[str]) -> list[list[Case]]:
+    return [[in_dtype(network, parameters, batch, dtype)] for dtype in dtypes]
 
 
 def in_dtype(network: Network, parameters: Parameters, batch: Batch, dtype: str) -> Case:

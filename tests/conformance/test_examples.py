@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gradconform import InvalidInput, parse
+from gradconform import Case, InvalidInput, parse
 from gradconform.conformance.examples import Draw, Example, lay_out
+from gradconform.conformance.regimes import REGIMES
 from gradconform.dtypes import DTYPES, dtype_of, finfo
 
 ORDINARY = Draw("ordinary", 7)
@@ -34,6 +35,32 @@ def test_the_same_draw_is_the_same_case_bit_for_bit(dtype, labels):
     for name, array in first.items():
         assert array.tobytes() == second[name].tobytes(), name
         assert array is not second[name]
+
+
+@pytest.mark.parametrize("layout", ["C", "strided"])
+@pytest.mark.parametrize("labels", ["integer", "one-hot", "soft"])
+def test_several_cases_in_several_dtypes_are_those_of_each_draw_in_each_dtype(labels, layout):
+    draws = [Draw(regime, seed) for seed, regime in enumerate(REGIMES)]
+    whole = example(labels=labels, class_weights=True, layout=layout)
+    for dtype, cases in zip(DTYPES, whole.cases(draws, DTYPES), strict=True):
+        for draw, case in zip(draws, cases, strict=True):
+            Case(case.network, case.parameters, case.batch)  # which raises for what does not fit
+            for name, array in arrays(whole.case(draw, dtype)).items():
+                found = arrays(case)[name]
+                assert (found.dtype, found.shape, found.strides) == (array.dtype, array.shape, array.strides), name
+                assert found.tobytes() == array.tobytes(), name
+                assert not found.flags.writeable
+
+
+def test_what_is_not_finite_is_no_case(monkeypatch):
+    def broken(numbers, _dtype, _rng):
+        numbers.inputs[2, 1] = np.nan
+
+    monkeypatch.setitem(REGIMES, "broken", broken)
+    draws = [ORDINARY, Draw("broken", 0)]
+    with pytest.raises(InvalidInput) as caught:
+        example().cases(draws, ["float32"])
+    assert str(caught.value) == "inputs[2, 1]: nan is not finite"
 
 
 def test_another_seed_is_another_case():

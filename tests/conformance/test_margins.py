@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 
 import msgspec
+import numpy as np
 import pytest
 
 from gradconform.conformance.engine import run
 from gradconform.conformance.faults import FAULTS
 from gradconform.conformance.implementations import reference
-from gradconform.conformance.margins import HIGHEST, LOWEST, Margins, Subject, step_of
+from gradconform.conformance.margins import HIGHEST, LOWEST, Margins, Subject, steps_of
 from gradconform.conformance.plan import Plan, network_strategy
 from gradconform.conformance.results import Result
-from gradconform.conformance.summary import Summary
+from gradconform.conformance.summary import Arrays, Summary
 from gradconform.notation import parse
 
 NETWORK = parse("3 -> Dense(2) -> Tanh -> Dense(4), MeanSquaredError")
@@ -52,25 +53,23 @@ def result():
     ],
 )
 def test_half_decades_end_with_their_number_and_the_bound_is_within(ratio, step):
-    assert step_of(ratio) == step
+    assert steps_of(np.array([ratio, 1.0])).tolist() == [step, 0]
 
 
 def summary(*arrays, telling=True):
-    return Summary([array[:3] for array in arrays], [array[3] for array in arrays], [telling] * len(arrays))
+    return Summary(Arrays(array[:3] for array in arrays), [array[3] for array in arrays], [telling] * len(arrays))
 
 
 def test_arrays_are_counted_by_what_they_are_and_relations_by_their_check():
     margins = Margins()
-    margins.count(
-        summary(
-            ("local", "deltas", "delta 1", 0.2),
-            ("global", "deltas", "delta 1", 0.02),
-            ("global", "parameters", "0.bias", 5.0),
-            ("global", "parameters", "2.bias", 0.0),
-            ("global", "batch-permutation", "2.bias", 0.3),
-        ),
-        NETWORK,
+    found = summary(
+        ("local", "deltas", "delta 1", 0.2),
+        ("global", "deltas", "delta 1", 0.02),
+        ("global", "parameters", "0.bias", 5.0),
+        ("global", "parameters", "2.bias", 0.0),
+        ("global", "batch-permutation", "2.bias", 0.3),
     )
+    margins.count([found], NETWORK)
     assert margins.subjects == {
         "deltas Dense": Subject(2, 0.2),
         "Dense.bias": Subject(2, 5.0),
@@ -82,7 +81,7 @@ def test_arrays_are_counted_by_what_they_are_and_relations_by_their_check():
 
 def test_what_could_tell_nothing_is_not_counted():
     margins = Margins()
-    margins.count(summary(("global", "parameters", "0.bias", 0.0), telling=False), NETWORK)
+    margins.count([summary(("global", "parameters", "0.bias", 0.0), telling=False)], NETWORK)
     assert margins == Margins()
     assert margins.all_steps() == {}
 
@@ -91,10 +90,9 @@ def test_parts_add_up():
     one, other, whole = Margins(), Margins(), Margins()
     first = summary(("global", "parameters", "0.bias", 5.0), ("local", "input", "input", 0.5))
     second = summary(("global", "parameters", "2.bias", 0.1), ("global", "loss", "loss", math.inf))
-    one.count(first, NETWORK)
-    other.count(second, NETWORK)
-    whole.count(first, NETWORK)
-    whole.count(second, NETWORK)
+    one.count([first], NETWORK)
+    other.count([second], NETWORK)
+    whole.count([first, second], NETWORK)
     assert one + other == other + one == whole
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from gradconform import Batch, parse
 from gradconform.conformance.examples import Draw, Example
-from gradconform.conformance.regimes import REGIMES, Numbers
+from gradconform.conformance.regimes import OF_THE_DTYPE, REGIMES, Numbers
 from gradconform.dtypes import DTYPES, dtype_of, finfo
 from gradconform.reference import backpropagation
 
@@ -76,18 +76,33 @@ def test_every_regime_takes_soft_labels_and_class_weights(regime, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_what_is_too_large_is_clipped_so_that_sixteen_can_be_added_up(dtype):
+def test_what_is_too_large_is_clipped_so_that_sixteen_can_be_added_up(monkeypatch, dtype):
     largest = float(finfo(dtype_of(dtype)).max)
-    numbers = Numbers.ordinary(parse("16 -> Dense(2), Huber"), 1, np.random.default_rng(0))
-    sign = np.sign(numbers.inputs)
-    numbers.inputs = sign * largest
-    numbers.parameters["0.bias"][:] = -np.inf
-    weight = numbers.parameters["0.weight"].copy()
-    numbers.clip(dtype_of(dtype))
-    np.testing.assert_array_equal(numbers.inputs, sign * largest / 16)
-    assert np.isfinite(np.abs(numbers.inputs).astype(dtype_of(dtype)).sum(dtype=dtype_of(dtype)))
-    np.testing.assert_array_equal(numbers.parameters["0.bias"], -largest / 16)
-    np.testing.assert_array_equal(numbers.parameters["0.weight"], weight)
+
+    def huge(numbers, _dtype, _rng):
+        numbers.inputs = np.sign(numbers.inputs) * largest
+        numbers.parameters["0.bias"][:] = -np.inf
+
+    network = parse("16 -> Dense(2), Huber")
+    plain = make("ordinary", 0, dtype, network)
+    monkeypatch.setitem(REGIMES, "huge", huge)
+    case = make("huge", 0, dtype, network)
+    np.testing.assert_array_equal(case.batch.inputs, np.sign(plain.batch.inputs) * case.dtype.type(largest / 16))
+    assert np.isfinite(np.abs(case.batch.inputs[0]).sum(dtype=case.dtype))
+    np.testing.assert_array_equal(case.parameters["0.bias"], case.dtype.type(-largest / 16))
+    np.testing.assert_array_equal(case.parameters["0.weight"], plain.parameters["0.weight"])
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_the_numbers_of_a_regime_depend_on_the_dtype_where_that_is_said(regime):
+    drawn = []
+    for dtype in ("float64", "float32"):
+        rng = np.random.default_rng(3)
+        numbers = Numbers.ordinary(parse("5 -> Dense(4) -> ReLU -> Dense(3), SoftmaxCrossEntropy"), 4, rng)
+        REGIMES[regime](numbers, dtype_of(dtype), rng)
+        drawn.append([numbers.inputs, *numbers.parameters.values(), rng.random()])
+    same = all(np.array_equal(one, other) for one, other in zip(*drawn, strict=True))
+    assert same == (regime not in OF_THE_DTYPE)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
