@@ -2,10 +2,10 @@
 
     python benchmarks/check_overhead.py [--rounds 8] [NAME ...]
 
-A run of later rounds is made twice, first to compile and load, then timed, and every call that it made is made again
-without anything around it, and one for each case that was computed only together with others, by vmap. Both in
-processor time, which other programs on the machine disturb less. The breakdown is of the timed run: what it spent in
-each part, without the parts inside it.
+A run of later rounds is made first to compile and load, and to note every call that it makes, and one for each case
+that is computed only together with others, by vmap. Then the run and these calls, without anything around them, are
+timed in turns, and the shortest time of each counts: other programs make both longer. The breakdown is of one more run:
+what it spent in each part, without the parts inside it.
 """
 
 from __future__ import annotations
@@ -34,16 +34,17 @@ from gradconform.conformance.results import Result
 from gradconform.network import Network
 
 SEED = 5
+TURNS = 5
 REST = "the rest"
 
 
 class Clock:
-    """Processor time by part: each part has the time that is spent in it and in no part inside it."""
+    """Time by part: each part has the time that is spent in it and in no part inside it."""
 
     def __init__(self) -> None:
         self.spent: Counter[str] = Counter()
         self._inside: list[str] = [REST]
-        self._since = time.process_time()
+        self._since = time.perf_counter()
 
     def of(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function with its time under a part."""
@@ -61,7 +62,7 @@ class Clock:
         return timed
 
     def _switch(self) -> None:
-        now = time.process_time()
+        now = time.perf_counter()
         self.spent[self._inside[-1]] += now - self._since
         self._since = now
 
@@ -119,20 +120,17 @@ def measure(name: str, rounds: int) -> None:
         last = BROAD + rounds
         return run(Plan([entry], max_examples=networks_before(last), seed=SEED, rounds=range(BROAD, last)))
 
-    work(implementation)
-    bare = implementation.bare
-    by_vmap = implementation.by_vmap
+    bare, by_vmap = implementation.bare, implementation.by_vmap
     noting = replace(
         implementation, gradients=noted(implementation.gradients), bare=None if bare is None else noted(bare)
     )
     if by_vmap is not None and by_vmap.several is not None:
         noting = replace(noting, by_vmap=replace(by_vmap, several=each(by_vmap.several, implementation.gradients)))
-    started = time.process_time()
     result = work(noting)
-    whole = time.process_time() - started
     if not result.passed:
         raise SystemExit(str(result))
-    alone = min(_alone(calls) for _ in range(3))
+    turns = [(_seconds(lambda: work(implementation)), _seconds(lambda: _make(calls))) for _ in range(TURNS)]
+    whole, alone = (min(times) for times in zip(*turns, strict=True))
     clock = Clock()
     timed = replace(implementation, gradients=clock.of("gradients", implementation.gradients))
     timed = replace(timed, bare=None if bare is None else clock.of("gradients", bare))
@@ -148,11 +146,15 @@ def measure(name: str, rounds: int) -> None:
         print(f"  {part:<20} {seconds / total:4.0%}")
 
 
-def _alone(calls: list[tuple[Callable[..., Any], tuple[Any, ...]]]) -> float:
-    started = time.process_time()
+def _make(calls: list[tuple[Callable[..., Any], tuple[Any, ...]]]) -> None:
     for compute, arguments in calls:
         compute(*arguments)
-    return time.process_time() - started
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
 
 
 def main() -> None:

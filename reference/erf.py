@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 _SWITCH = 2.0
 """The series needs ever more terms above this argument, the continued fraction ever more below it."""
-_SERIES_TERMS = 52
-_FRACTION_TERMS = 88
-"""Enough for 2^-64, the unit roundoff of the 80-bit type, on their side of the switch."""
+_SERIES_TERMS, _LONG_SERIES_TERMS = 32, 38
+_FRACTION_TERMS, _LONG_FRACTION_TERMS = 65, 88
+"""Enough for 2^-53 and, in a longer type, for 2^-64, the unit roundoff of 80 bits, on their side of the switch."""
 
 
 def erfc(x: NDArray[Any]) -> NDArray[Any]:
@@ -40,7 +40,7 @@ def _series(x: NDArray[Any]) -> NDArray[Any]:
     square = x * x
     doubled, factor = 2 * square, np.empty_like(x)
     total = np.ones_like(x)
-    for n in range(_SERIES_TERMS - 1, 0, -1):
+    for n in range((_LONG_SERIES_TERMS if _is_long(x) else _SERIES_TERMS) - 1, 0, -1):
         np.divide(doubled, 2 * n + 1, out=factor)
         total *= factor
         total += 1
@@ -51,11 +51,15 @@ def _series(x: NDArray[Any]) -> NDArray[Any]:
 def _fraction(x: NDArray[Any]) -> NDArray[Any]:
     """erfc(x) = exp(-x^2) / sqrt(pi) / (x + (1/2) / (x + (2/2) / (x + (3/2) / (x + ...))))."""
     denominator = x.copy()
-    for n in range(_FRACTION_TERMS, 0, -1):
+    for n in range(_LONG_FRACTION_TERMS if _is_long(x) else _FRACTION_TERMS, 0, -1):
         np.divide(n / 2, denominator, out=denominator)
         denominator += x
     fraction: NDArray[Any] = np.exp(-x * x) / (denominator * _sqrt_pi(x))
     return fraction
+
+
+def _is_long(x: NDArray[Any]) -> bool:
+    return bool(np.finfo(x.dtype).eps < 2.0**-52)
 
 
 def _sqrt_pi(x: NDArray[Any]) -> Any:
