@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -19,29 +19,31 @@ OF_NETWORKS: dict[str, Callable[[Network], bool]] = {
     "square layer": lambda network: any(one == next_ for one, next_ in itertools.pairwise(_widths(network))),
     "several dense layers": lambda network: len(_widths(network)) > 2,
 }
-OF_CASES: dict[str, Callable[[Case], bool]] = {
-    "one sample": lambda case: case.batch.rows == 1,
-    "several samples": lambda case: case.batch.rows > 1,
-    "repeated labels": lambda case: len(set(_labels(case))) < len(_labels(case)),
-    "absent labels": lambda case: case.batch.labelled and len(set(_labels(case))) < case.network.widths[-1],
-    "ignored labels": lambda case: case.batch.labelled and len(_labels(case)) < case.batch.rows,
-    "soft labels": lambda case: (
+OF_CASES: dict[str, Callable[[Case, Sequence[int]], bool]] = {
+    "one sample": lambda case, _: case.batch.rows == 1,
+    "several samples": lambda case, _: case.batch.rows > 1,
+    "repeated labels": lambda _, labels: len(set(labels)) < len(labels),
+    "absent labels": lambda case, labels: case.batch.labelled and len(set(labels)) < case.network.widths[-1],
+    "ignored labels": lambda case, labels: case.batch.labelled and len(labels) < case.batch.rows,
+    "soft labels": lambda case, _: (
         case.network.loss.labels == "classes"
         and not case.batch.labelled
         and bool(np.any(case.batch.targets != np.rint(case.batch.targets)))
     ),
-    "class weights": lambda case: case.batch.class_weights is not None,
-    "cotangent": lambda case: case.batch.cotangent is not None,
-    "other memory order": lambda case: (
+    "class weights": lambda case, _: case.batch.class_weights is not None,
+    "cotangent": lambda case, _: case.batch.cotangent is not None,
+    "other memory order": lambda case, _: (
         not all(array.flags.c_contiguous for array in (case.batch.inputs, *case.parameters.values()))
     ),
 }
+"""Each is given the labels that count, too."""
 CONDITIONS = (*OF_NETWORKS, *OF_CASES)
 
 
 def conditions(case: Case) -> list[str]:
     """Return the names of the conditions that a case meets."""
-    return [*_of_network(case.network), *(name for name, meets in OF_CASES.items() if meets(case))]
+    labels = _labels(case)
+    return [*_of_network(case.network), *(name for name, meets in OF_CASES.items() if meets(case, labels))]
 
 
 @lru_cache(maxsize=1024)

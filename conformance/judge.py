@@ -166,7 +166,7 @@ def _screened(
 ) -> Sequence[Screened | None]:
     """Return for members of a stack, one after the other, whether all agrees; `given`: what one call gave for all."""
     stack = subjects[0].situation.stack if subjects else None
-    if stack is not None and all(subject.called() for subject in subjects):
+    if stack is not None and (given is not None or all(subject.called() for subject in subjects)):
         given = given or alike([subject.actual() for subject in subjects])
         first = subjects[0].situation.index
         asked = range(first, first + len(subjects))

@@ -50,7 +50,7 @@ ROUND = 32
 totals in whatever process each of them is run."""
 BROAD = 8
 """So many rounds begin a run with many structures."""
-DEEP = 128
+DEEP = 256
 """Networks of each later round, cases of one structure: what that costs, to draw, to compile and to call NumPy for its
 bounds, is little beside so many gradients."""
 COMPILED_DRAWS = 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -107,6 +108,10 @@ class Record:
         np.empty(30 << 20, np.uint8)
         interrupted = False
         findings: dict[str, Finding] = {}
+        # what a framework holds is not garbage, and is more than all that a run makes: it is not gone through for it
+        ours = gc.get_freeze_count() == 0
+        if ours:
+            gc.freeze()
         try:
             self.plan.log(self.so_far, True)
             with kept(self.changed.add, FOR_A_RUN):
@@ -120,6 +125,9 @@ class Record:
             interrupted = True
             for bug in self._told():
                 findings.setdefault(bug.failure.id, self._finding(bug))
+        finally:
+            if ours:
+                gc.unfreeze()
         return self._result(list(findings.values()), interrupted)
 
     def explore(self) -> None:
@@ -248,7 +256,7 @@ class Record:
                 self.sightings[implementation.name].passed(situation.case, given.numbers, summary.told)
             tally.learn(implementation.kinks)
             self.plan.judged(implementation.name, dtype, situation.case, given.numbers, summary)
-        self._cover({dtype: situation for _, dtype, situation, _ in seen}, given.numbers, compared)
+        self._cover(seen[0].situation.case, given.numbers, compared)
         self.networks += 1
         self.plan.progress(self.networks, self.plan.total)
         self.plan.log(self.so_far, False)
@@ -275,12 +283,10 @@ class Record:
         if self.networks >= self.plan.max_examples or self._late or self._sated or not asked:
             raise Enough
 
-    def _cover(self, situations: Mapping[str, Situation], numbers: str, compared: Mapping[Look, int]) -> None:
-        """Count what a case met: its regime, where it is drawn from one, and its conditions."""
-        met = {numbers.removeprefix("regime ")} & set(REGIMES)
-        for situation in situations.values():
-            met.update(conditions(situation.case))
-        for name in met:
+    def _cover(self, case: Case, numbers: str, compared: Mapping[Look, int]) -> None:
+        """Count what a case met: its regime, where it is drawn from one, and its conditions, alike in all dtypes."""
+        regime = numbers.removeprefix("regime ")
+        for name in [*([regime] if regime in REGIMES else []), *conditions(case)]:
             seen = self.regimes.setdefault(name, Met())
             seen.cases += 1
             for look, count in compared.items():

@@ -75,7 +75,8 @@ def screen(
     # few members have a pre-activation at a kink: for all others what is compared with both sides open is final
     for closed in (False, True):
         given = members(actual, left) if closed else actual
-        row, at_kink = _seen(implementation, stack, [asked[index] for index in left], given, closed)
+        which = [asked[index] for index in left] if closed else asked
+        row, at_kink = _seen(implementation, stack, which, given, closed)
         agreeing = _agreeing(row, at_kink, chosen, stack.cases[0].network)
         for index, kinked, screened in zip(left, at_kink, agreeing, strict=True):
             found[index] = screened if closed or not kinked else None
@@ -93,11 +94,13 @@ def _seen(
     `closed`: with one choice at all kinks, in place of both sides.
     """
     at_kink = np.zeros(len(asked), bool)
+    # a slice copies nothing
+    which = slice(asked.start, asked.stop) if isinstance(asked, range) else asked
 
     def evaluate(**options: Any) -> Expected:
         if all(value is None for value in options.values()):
-            return member(stack.expected(implementation), asked)
-        return stack.evaluate(implementation, asked, **options)
+            return member(stack.expected(implementation), which)
+        return stack.evaluate(implementation, which, **options)
 
     def against(run: Gradients[Array], evaluate: Evaluate) -> Resolution:
         expected = evaluate()
@@ -110,7 +113,7 @@ def _seen(
         amiss = ~_explained(found, run)[0]
         if amiss.any() and actual.outputs:
             described = implementation.described(stack.cases[0].network)
-            shown = as_shown(described, stack.batch.inputs[asked], actual.outputs, expected.sites)
+            shown = as_shown(described, stack.batch.inputs[which], actual.outputs, expected.sites)
             sides = [
                 replace(site, side=np.where(amiss[:, None, None], other.side, site.side))
                 for site, other in zip(expected.sites, shown, strict=True)

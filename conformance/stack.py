@@ -78,13 +78,13 @@ def together(network: Network, rows: int, cases: int) -> int:
     return math.ceil(cases / math.ceil(cases / max(1, TOGETHER // numbers)))
 
 
-def member(whole: Expected, index: int | Sequence[int]) -> Expected:
+def member(whole: Expected, index: int | slice | Sequence[int]) -> Expected:
     """Return what is expected of one member of a stack, or of some."""
     sites = [replace(site, near=site.near[index], side=site.side[index]) for site in whole.sites]
     return Expected(members(whole.gradients, index), sites)
 
 
-def members(whole: Gradients[Any], index: int | Sequence[int]) -> Gradients[Any]:
+def members(whole: Gradients[Any], index: int | slice | Sequence[int]) -> Gradients[Any]:
     """Return the gradients of one member of a stack, or of some."""
 
     def one(part: Array | Bounded | None) -> Any:
