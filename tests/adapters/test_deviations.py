@@ -23,7 +23,7 @@ def test_no_framework_is_imported():
 
 @pytest.mark.parametrize("row", DEVIATIONS, ids=lambda row: f"{row.implementation}-{row.subject.__name__}")
 def test_every_row_is_filled_in(row):
-    assert row.implementation in ("torch", "jax")
+    assert row.implementation in ("torch", "torch.vmap", "jax")
     assert row.reason.endswith(".")
     assert row.reason.count(". ") == 0
     assert row.source
@@ -61,6 +61,22 @@ def test_pytorch_limits_the_logarithms_and_the_denominator():
     np.testing.assert_allclose(
         found.deltas[0], (p - targets) / np.maximum(p * (1 - p), loss.denominator_floor), rtol=1e-14
     )
+
+
+@pytest.mark.torch
+def test_a_small_loss_of_logits_loses_its_digits_under_vmap_and_its_gradient_does_not():
+    import torch
+
+    def cost(z):
+        return torch.nn.functional.binary_cross_entropy_with_logits(z, torch.ones_like(z))
+
+    logits = torch.tensor([[16.0], [40.0]], dtype=torch.float64)
+    exact = np.log1p(np.exp([-16.0, -40.0]))
+    np.testing.assert_allclose([cost(row).item() for row in logits], exact, rtol=1e-15)
+    shown, slopes = (torch.func.vmap(way)(logits).numpy() for way in (cost, torch.func.grad(cost)))
+    assert abs(shown[0] / exact[0] - 1) > 1e-11
+    assert shown[1] == 0
+    np.testing.assert_allclose(slopes[:, 0], -exact, rtol=1e-6)
 
 
 @pytest.mark.torch
