@@ -19,7 +19,7 @@ import msgspec
 from gradconform.adapters.process import STARTUP, TIMEOUT, ProcessClient
 from gradconform.capabilities import ARITHMETICS, CONVENTIONS, EVERYTHING, Capabilities, Labels
 from gradconform.case import Array, Batch, Gradients, Parameters
-from gradconform.conformance.adapter_names import ENTRY_POINTS, adapter_names
+from gradconform.conformance.adapter_names import ENTRY_POINTS, VMAP, adapter_names, vmap_names
 from gradconform.conformance.candidates import Compute, compute_of, declared_by, of_module
 from gradconform.conformance.conventions import adapted, described
 from gradconform.conformance.guard import Guard
@@ -46,8 +46,6 @@ __all__ = [
 CHECKED_DTYPES = ("float64", "float32")
 """What an implementation is checked in by default, of the dtypes that it declares."""
 REFERENCE = "reference"
-VMAP = ".vmap"
-"""What follows the name of an adapter in the name of its implementation by vmap."""
 
 T = TypeVar("T")
 Word = TypeVar("Word", bound=str)
@@ -152,8 +150,8 @@ def installed() -> list[Implementation]:
 def adapter(name: str) -> Implementation:
     """Return the adapter of a framework; raises `NotInstalled` with the command that installs it.
 
-    Its module may declare `DTYPES`, all that it supports, `ARITHMETIC` and `COMPILED`; one of ours may have a function
-    `bare`. Raises `InvalidInput` for a word in them that is unknown.
+    Its module may declare `DTYPES`, all that it supports, `ARITHMETIC` and `COMPILED`; one of ours may have functions
+    `bare`, `prepare` and `vmapped`. Raises `InvalidInput` for a word in them that is unknown.
     """
     points = {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
     try:
@@ -184,15 +182,34 @@ def adapter(name: str) -> Implementation:
 
 
 def _by_vmap(entry: Implementation, several: Compute) -> Implementation:
-    """Return the implementation whose every call is one with several cases at once: a single case twice."""
+    """Return the implementation whose every call is one with several cases at once: a single one between two others.
+
+    These are all 0: whatever gets from one case into another changes what it gives.
+    """
 
     def gradients(network: Network, parameters: Parameters, batch: Batch) -> Gradients[Array]:
+        import numpy as np
+
         from gradconform.conformance.stack import members, side_by_side
 
-        return members(several(network, *side_by_side([(parameters, batch)] * 2)), 0)
+        zeros = [None if array is None else np.zeros_like(array) for array in vars(batch).values()]
+        other = ({path: np.zeros_like(array) for path, array in parameters.items()}, Batch(*zeros))
+        given = several(network, *side_by_side([other, (parameters, batch), other]))
+        require_all(given, 3)
+        return members(given, 1)
 
     name, guard = f"{entry.name}{VMAP}", Guard(ours=True)
     return replace(entry, name=name, gradients=gradients, bare=None, several=several, kinks={}, guard=guard)
+
+
+def require_all(given: Gradients[Array], cases: int) -> None:
+    """Raise `CandidateFailed` where not every array of what was given for several cases is of all of them."""
+    named = {**given.parameters, "loss": given.loss, "input": given.input}
+    named |= {f"delta {index}": array for index, array in given.deltas.items()}
+    named |= {f"output {index}": array for index, array in given.outputs.items()}
+    for name, array in named.items():
+        if array is not None and array.shape[:1] != (cases,):
+            raise CandidateFailed("SHAPE", name, f"expected {cases} cases side by side, got shape {array.shape}")
 
 
 def reference() -> Implementation:
@@ -240,7 +257,8 @@ def _some(frameworks: list[T]) -> list[T]:
 
 
 def resolve(target: str) -> Implementation:
-    """Return what the user calls `target`: `reference`, an adapter, `file.py:object` or `package.module:object`.
+    """Return what the user calls `target`: `reference`, an adapter, one by vmap, `file.py:object` or
+    `package.module:object`.
 
     A file or module alone will do if it has a function `gradients`.
 
@@ -250,7 +268,7 @@ def resolve(target: str) -> Implementation:
         return reference()
     if target in adapter_names():
         return adapter(target)
-    if target.removesuffix(VMAP) in adapter_names() and (by_vmap := adapter(target.removesuffix(VMAP)).by_vmap):
+    if target in vmap_names() and (by_vmap := adapter(target.removesuffix(VMAP)).by_vmap) is not None:
         return by_vmap
     place, colon, name = target.rpartition(":")
     if target.endswith(".py") and Path(target).is_file():
@@ -263,7 +281,7 @@ def resolve(target: str) -> Implementation:
     if target.endswith(".py"):
         raise InvalidInput(f"{target}: no such file")
     if not colon or not place or not name:
-        known = ", ".join([REFERENCE, *adapter_names()])
+        known = ", ".join([REFERENCE, *adapter_names(), *vmap_names()])
         raise InvalidInput(f"target {target!r}: expected {known}, FILE.py:FUNCTION or MODULE:FUNCTION")
     module = _load_file(place) if place.endswith(".py") else _load_module(place, target)
     if not hasattr(module, name):
