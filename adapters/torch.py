@@ -7,6 +7,7 @@ rule raises `Unsupported`, such as `torch: no rule for Conv2d`.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import lru_cache, singledispatch
@@ -95,6 +96,7 @@ def vmapped(network: Network, parameters: Parameters, batch: Batch) -> Gradients
     """
     if batch.inputs.dtype.name not in DTYPES:
         raise Unsupported(f"torch: no rule for {batch.inputs.dtype}")
+    _import_functorch()
     modules, shape = _modules(network), batch.inputs.shape[:-1]
     given = {part.name: _tensor(array) for part in fields(batch) if (array := getattr(batch, part.name)) is not None}
     given |= {path: _tensor(parameters[path]) for path in network.parameters()}
@@ -108,7 +110,7 @@ def vmapped(network: Network, parameters: Parameters, batch: Batch) -> Gradients
         def cost(leaves: dict[str, Tensor], inputs: Tensor, probes: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
             states = {path: leaf.T if leaf.ndim == 2 else leaf for path, leaf in leaves.items()}
             outputs: list[Tensor] = torch.func.functional_call(modules, states, (inputs, probes))
-            loss = _cost(network.loss, outputs[-1], given["targets"], given.get("class_weights"))
+            loss = _cost(network.loss, outputs[-1], given["targets"], given.get("class_weights"), at_once=True)
             return loss, outputs
 
         leaves = {path: given[path] for path in network.parameters()}
@@ -131,6 +133,15 @@ def vmapped(network: Network, parameters: Parameters, batch: Batch) -> Gradients
         deltas={index: _array(delta) for index, delta in enumerate(deltas)},
         outputs={index: _array(output) for index, output in enumerate(outputs)},
     )
+
+
+@lru_cache(maxsize=1)
+def _import_functorch() -> None:
+    """Import what the first call of `torch.func.vmap` does, and leave the environment as it is, which that adds to."""
+    before = dict(os.environ)
+    torch.func.vmap(torch.func.grad(torch.sum))(torch.zeros(1, 1))
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
 
 
 class _Sequential(nn.Sequential):
@@ -224,8 +235,13 @@ def _softmax(_layer: Softmax, _width: int) -> nn.Module:
     return nn.Softmax(dim=-1)
 
 
-def _cost(loss: Loss, outputs: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
-    """Return the loss with what PyTorch has no option for: a mean over the rows alone, a scale, a clip."""
+def _cost(
+    loss: Loss, outputs: Tensor, targets: Tensor, class_weights: Tensor | None, *, at_once: bool = False
+) -> Tensor:
+    """Return the loss with what PyTorch has no option for: a mean over the rows alone, a scale, a clip.
+
+    `at_once`: under `torch.func.vmap`.
+    """
     clip, rows = getattr(loss, "clip", 0.0), 1
     if clip:
         outputs = torch.clamp(outputs, clip, 1 - clip)
@@ -235,7 +251,8 @@ def _cost(loss: Loss, outputs: Tensor, targets: Tensor, class_weights: Tensor | 
             msgspec.structs.replace(loss, reduction="mean" if per_row else "sum"),
             1 if per_row else len(outputs),
         )
-    cost = loss_rule(loss, outputs, targets, class_weights)
+    rule = _from_log_sigmoids if at_once and isinstance(loss, SigmoidCrossEntropy) else loss_rule
+    cost = rule(loss, outputs, targets, class_weights)
     cost = cost if rows == 1 else cost / rows
     return cost if loss.scale == 1 else loss.scale * cost
 
@@ -271,8 +288,11 @@ def _softmax_cross_entropy(
 def _cross_entropy(loss: CrossEntropy, outputs: Tensor, targets: Tensor, _weights: Tensor | None) -> Tensor:
     if targets.ndim == 1:
         return functional.nll_loss(torch.log(outputs), targets, reduction=loss.reduction)
-    costs = -(targets * torch.log(outputs)).sum(-1)
-    return costs if loss.reduction == "none" else costs.sum() if loss.reduction == "sum" else costs.mean()
+    return _reduced(-(targets * torch.log(outputs)).sum(-1), loss.reduction)
+
+
+def _reduced(costs: Tensor, reduction: str) -> Tensor:
+    return costs if reduction == "none" else costs.sum() if reduction == "sum" else costs.mean()
 
 
 @loss_rule.register
@@ -280,6 +300,12 @@ def _sigmoid_cross_entropy(
     loss: SigmoidCrossEntropy, outputs: Tensor, targets: Tensor, _weights: Tensor | None
 ) -> Tensor:
     return functional.binary_cross_entropy_with_logits(outputs, targets, reduction=loss.reduction)
+
+
+def _from_log_sigmoids(loss: Loss, outputs: Tensor, targets: Tensor, _weights: Tensor | None) -> Tensor:
+    """Return the same as the rule of `SigmoidCrossEntropy`, whose function loses small costs under `torch.func`."""
+    own = targets * functional.logsigmoid(outputs) + (1 - targets) * functional.logsigmoid(-outputs)
+    return _reduced(-own, loss.reduction)
 
 
 @loss_rule.register

@@ -220,7 +220,7 @@ def check(
         max_memory=limits.memory,
         max_time=max_time,
         started=started,
-        draws=chosen.draws,
+        draws=chosen.draws if training is None else 1,
         required=chosen.promises(max_examples=max_examples, max_time=max_time, narrowed=narrowed),
         command=without_files(again(seed)),
     )

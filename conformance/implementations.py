@@ -23,6 +23,7 @@ from gradconform.conformance.adapter_names import ENTRY_POINTS, VMAP, adapter_na
 from gradconform.conformance.candidates import Compute, compute_of, declared_by, of_module
 from gradconform.conformance.conventions import adapted, described
 from gradconform.conformance.guard import Guard
+from gradconform.conformance.several import by_vmap
 from gradconform.dtypes import DTYPES
 from gradconform.errors import CandidateFailed, InvalidInput, NotInstalled, Unsupported, first_line
 from gradconform.nearest import near
@@ -120,8 +121,8 @@ class Implementation:
     def fresh(self) -> Implementation:
         """Return the same, of which nothing is known yet."""
         guard = Guard(ours=self.guard.ours, outside=self.guard.outside)
-        by_vmap = None if self.by_vmap is None else self.by_vmap.fresh()
-        return replace(self, by_vmap=by_vmap, kinks={}, guard=guard)
+        other = None if self.by_vmap is None else self.by_vmap.fresh()
+        return replace(self, by_vmap=other, kinks={}, guard=guard)
 
     def asked(self, dtypes: Sequence[str] | None) -> Sequence[str]:
         """Return the dtypes in which to check: those asked for that are supported, else those it declares."""
@@ -176,40 +177,9 @@ def adapter(name: str) -> Implementation:
         bare, prepare = getattr(module, "bare", None), getattr(module, "prepare", None)
         guard = Guard(ours=True)
         found = Implementation(name, module.gradients, version, default, tuple(declared), bare, prepare, guard=guard)
-        return replace(found, by_vmap=_by_vmap(found, module.vmapped)) if hasattr(module, "vmapped") else found
+        return replace(found, by_vmap=by_vmap(found, module.vmapped)) if hasattr(module, "vmapped") else found
     own = declared_by(module, name, default)
     return Implementation(name, adapted(compute_of(module, name), own), version, own, tuple(declared), guard=Guard())
-
-
-def _by_vmap(entry: Implementation, several: Compute) -> Implementation:
-    """Return the implementation whose every call is one with several cases at once: a single one between two others.
-
-    These are all 0: whatever gets from one case into another changes what it gives.
-    """
-
-    def gradients(network: Network, parameters: Parameters, batch: Batch) -> Gradients[Array]:
-        import numpy as np
-
-        from gradconform.conformance.stack import members, side_by_side
-
-        zeros = [None if array is None else np.zeros_like(array) for array in vars(batch).values()]
-        other = ({path: np.zeros_like(array) for path, array in parameters.items()}, Batch(*zeros))
-        given = several(network, *side_by_side([other, (parameters, batch), other]))
-        require_all(given, 3)
-        return members(given, 1)
-
-    name, guard = f"{entry.name}{VMAP}", Guard(ours=True)
-    return replace(entry, name=name, gradients=gradients, bare=None, several=several, kinks={}, guard=guard)
-
-
-def require_all(given: Gradients[Array], cases: int) -> None:
-    """Raise `CandidateFailed` where not every array of what was given for several cases is of all of them."""
-    named = {**given.parameters, "loss": given.loss, "input": given.input}
-    named |= {f"delta {index}": array for index, array in given.deltas.items()}
-    named |= {f"output {index}": array for index, array in given.outputs.items()}
-    for name, array in named.items():
-        if array is not None and array.shape[:1] != (cases,):
-            raise CandidateFailed("SHAPE", name, f"expected {cases} cases side by side, got shape {array.shape}")
 
 
 def reference() -> Implementation:
@@ -268,8 +238,8 @@ def resolve(target: str) -> Implementation:
         return reference()
     if target in adapter_names():
         return adapter(target)
-    if target in vmap_names() and (by_vmap := adapter(target.removesuffix(VMAP)).by_vmap) is not None:
-        return by_vmap
+    if target in vmap_names() and (found := adapter(target.removesuffix(VMAP)).by_vmap) is not None:
+        return found
     place, colon, name = target.rpartition(":")
     if target.endswith(".py") and Path(target).is_file():
         module = _load_file(target)

@@ -60,8 +60,9 @@ def _by_vmap(file: CaseFile) -> list[str]:
     return [
         *of_one_case(file, body),
         "def between(array):",
-        "    zeros = jnp.zeros_like(array)",
-        "    return jnp.stack([zeros, array, zeros])",
+        "    other = array[::-1] if array.ndim == 1 else array",
+        "    other = other if jnp.issubdtype(array.dtype, jnp.integer) else other / 2",
+        "    return jnp.stack([other, array, other])",
         "",
         "",
         'leaves = {path: between(array) for path, array in {**parameters, "input": inputs}.items()}',

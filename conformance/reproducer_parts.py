@@ -80,8 +80,12 @@ def given_beside(file: CaseFile) -> list[str]:
 def of_one_case(file: CaseFile, body: Sequence[str]) -> list[str]:
     """Return the function of which vmap takes the gradients; `body` computes `cost` from the names of the script."""
     arguments = ", ".join(["leaves", "targets", *given_beside(file)])
-    lines = ["# the same by vmap, where the case stands between two others in which all is 0", "", ""]
-    lines += [f"def cost_of_one({arguments}):", f'    """{file.case.network}, layer by layer."""', '    x = leaves["input"]']
+    lines = ["# the same by vmap, where the case stands between two others", "", ""]
+    lines += [
+        f"def cost_of_one({arguments}):",
+        f'    """{file.case.network}, layer by layer."""',
+        '    x = leaves["input"]',
+    ]
     lines += [f"    {variable(path)} = leaves[{path!r}]" for path in file.case.network.parameters()]
     return [*lines, *(f"    {line}" for line in body), "", ""]
 

@@ -65,8 +65,9 @@ def _by_vmap(file: CaseFile) -> list[str]:
     return [
         *of_one_case(file, [*body, "return cost"]),
         "def between(array):",
-        "    zeros = torch.zeros_like(array)",
-        "    return torch.stack([zeros, array.detach(), zeros])",
+        "    other = array.flip(0) if array.ndim == 1 else array",
+        "    other = other / 2 if other.is_floating_point() else other",
+        "    return torch.stack([other, array, other]).detach()",
         "",
         "",
         f'leaves = {{{leaves}{", " if leaves else ""}"input": x}}',

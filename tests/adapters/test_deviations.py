@@ -94,3 +94,23 @@ def test_xlas_log1p_is_off_and_the_adapters_logarithm_is_not():
     unit = np.spacing(exact)
     assert np.abs((off - exact) / unit).max() > 50
     assert np.abs((found.loss - exact) / unit).max() < 4
+
+
+@pytest.mark.torch
+def test_pytorchs_cross_entropy_of_logits_loses_small_costs_under_vmap_and_the_adapters_does_not():
+    import torch
+    from torch.nn import functional
+
+    from gradconform.adapters import torch as module
+
+    inputs, targets = np.full((2, 1, 1), 40.0), np.ones((2, 1, 1))
+    exact = np.log1p(np.exp(-40.0))
+
+    def cost(outputs, targets):
+        return functional.binary_cross_entropy_with_logits(outputs, targets)
+
+    with torch.no_grad():
+        assert torch.func.vmap(cost)(torch.tensor(inputs), torch.tensor(targets)).tolist() == [0, 0]
+    found = module.vmapped(parse("1 -> LeakyReLU, SigmoidCrossEntropy"), {}, Batch(inputs, targets))
+    np.testing.assert_allclose(found.loss, exact, rtol=1e-15)
+    np.testing.assert_allclose(found.deltas[0], -np.exp(-40.0), rtol=1e-15)
