@@ -287,5 +287,6 @@ def test_a_worker_says_who_is_checked():
 @pytest.mark.torch
 def test_16_bit_types_are_for_frameworks_and_for_nobody_who_did_not_declare_them(tmp_path):
     (tmp_path / "mine.py").write_text("from gradconform.reference.backpropagation import gradients\n", "utf-8")
-    assert describe(Job(targets=("reference", "torch"), seed=1)).narrow == ["bfloat16", "float16"]
+    for targets in (("reference", "torch"), ("torch.vmap",)):
+        assert describe(Job(targets=targets, seed=1)).narrow == ["bfloat16", "float16"]
     assert describe(Job(targets=("torch", str(tmp_path / "mine.py:gradients")), seed=1)).narrow == []

@@ -21,12 +21,13 @@ from gradconform.conformance.implementations import Implementation, resolve
 from gradconform.conformance.judge import Judgement, judge_together
 from gradconform.conformance.merging import merged
 from gradconform.conformance.message import result_text
-from gradconform.conformance.parts import Part
+from gradconform.conformance.parts import Part, differing
 from gradconform.conformance.plan import ALONE, BROAD, DEEP, SEVERAL, Plan, networks_before
 from gradconform.conformance.replay import replay
 from gradconform.conformance.run_record import header_of
 from gradconform.conformance.screening import Screened
 from gradconform.conformance.several import by_vmap, require_all
+from gradconform.conformance.shards import part_of
 from gradconform.conformance.situation import situations_of
 from gradconform.conformance.stack import stacked
 from gradconform.errors import CandidateFailed
@@ -350,6 +351,14 @@ def test_the_record_of_a_run_names_everyone_that_it_plans():
     named = header_of(plan()).plan["implementations"]
     assert [entry["name"] for entry in named] == ["own", "own.vmap"]
     assert [entry["name"] for entry in header_of(plan(max_examples=100)).plan["implementations"]] == ["own"]
+
+
+def test_shards_of_a_run_with_and_without_it_are_not_of_one_run():
+    # in a process of its own a framework is called with each of the cases
+    entry = framework()
+    parts = [part_of(plan(one), "1/9", ()) for one in (entry, replace(entry, by_vmap=None))]
+    assert differing(*parts) == "beside is own.vmap in one and not given in the other"
+    assert differing(parts[0], part_of(plan(entry), "2/9", ())) is None
 
 
 # the frameworks
