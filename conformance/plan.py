@@ -226,8 +226,8 @@ def at_once(name: str) -> str:
     """Return the note of an implementation by vmap that is judged beside its framework's own."""
     framework = name.removesuffix(VMAP)
     return (
-        f"{name}: the cases of each structure that has {SEVERAL} or more, all computed in one call by {framework}'s "
-        f"vmap; {framework} itself was called with {ALONE} of them, one by one"
+        f"{name}: {framework}'s vmap, called with all cases of a structure at once where these are {SEVERAL} or more; "
+        f"{framework} itself was called with {ALONE} of those, one by one"
     )
 
 
