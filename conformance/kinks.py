@@ -114,7 +114,8 @@ def as_shown(network: Network, inputs: Array, outputs: Mapping[int, Array], site
             found.append(site)
         else:
             told = site.near & ~np.isnan(shown)
-            found.append(replace(site, side=np.where(told, np.sign(np.where(told, shown, 0)).astype(int), site.side)))
+            side = np.sign(np.where(told, shown, shown.dtype.type(0))).astype(int)
+            found.append(replace(site, side=np.where(told, side, site.side)))
     return found
 
 
