@@ -192,7 +192,9 @@ BY_VMAP = [file for file in FILES if file.case.dtype.name == "float64"]
     "framework", [pytest.param("torch", marks=pytest.mark.torch), pytest.param("jax", marks=pytest.mark.jax)]
 )
 def test_scripts_of_what_was_found_in_a_vmap_compute_it_by_vmap(tmp_path, framework):
-    files = [replace(file, implementation=f"{framework}.vmap") for file in BY_VMAP]
+    # JAX compiles each twice
+    chosen = BY_VMAP[:: 2 if framework == "jax" else 1]
+    files = [replace(file, implementation=f"{framework}.vmap") for file in chosen]
     for file in files:
         text = script(file, framework)
         assert "vmap(" in text
