@@ -7,6 +7,7 @@ rule raises `Unsupported`, such as `torch: no rule for Conv2d`.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import lru_cache, singledispatch
@@ -95,6 +96,7 @@ def vmapped(network: Network, parameters: Parameters, batch: Batch) -> Gradients
     """
     if batch.inputs.dtype.name not in DTYPES:
         raise Unsupported(f"torch: no rule for {batch.inputs.dtype}")
+    _import_functorch()
     modules, shape = _modules(network), batch.inputs.shape[:-1]
     given = {part.name: _tensor(array) for part in fields(batch) if (array := getattr(batch, part.name)) is not None}
     given |= {path: _tensor(parameters[path]) for path in network.parameters()}
@@ -132,6 +134,15 @@ def vmapped(network: Network, parameters: Parameters, batch: Batch) -> Gradients
         deltas={index: _array(delta) for index, delta in enumerate(deltas)},
         outputs={index: _array(output) for index, output in enumerate(outputs)},
     )
+
+
+@lru_cache(maxsize=1)
+def _import_functorch() -> None:
+    """Import what the first call of `torch.func.vmap` does, and leave the environment as it is, which that adds to."""
+    before = dict(os.environ)
+    torch.func.vmap(torch.func.grad(torch.sum))(torch.zeros(1, 1))
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
 
 
 class _Sequential(nn.Sequential):

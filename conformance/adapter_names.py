@@ -9,6 +9,10 @@ import gradconform.adapters
 
 ENTRY_POINTS = "gradconform.adapters"
 """The group of entry points in which packages name their own adapters."""
+VMAP = ".vmap"
+"""What follows the name of an adapter in the name of its implementation by vmap."""
+BY_VMAP = ("torch", "jax")
+"""The adapters of ours that have one."""
 
 
 def adapter_names() -> list[str]:
@@ -19,3 +23,13 @@ def adapter_names() -> list[str]:
     others = {point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
     # torch must be imported before jax, whose libraries it otherwise finds loaded
     return sorted(modules | others, key=lambda name: (name != "torch", name))
+
+
+def vmap_names() -> list[str]:
+    """Return the names of the implementations by vmap, their frameworks installed or not."""
+    return [f"{name}{VMAP}" for name in BY_VMAP]
+
+
+def names_adapter(target: str) -> bool:
+    """Return whether a target is the name of an adapter, or of its implementation by vmap."""
+    return target in adapter_names() or target in vmap_names()

@@ -17,10 +17,11 @@ import msgspec
 from hypothesis.errors import HypothesisDeprecationWarning
 
 from gradconform.capabilities import Capabilities, combined
+from gradconform.conformance.adapter_names import names_adapter
 from gradconform.conformance.casefolder import Keeper
 from gradconform.conformance.engine import run
 from gradconform.conformance.focus import EVERYTHING_DRAWN, Focus
-from gradconform.conformance.implementations import REFERENCE, Implementation, adapter_names
+from gradconform.conformance.implementations import REFERENCE, Implementation
 from gradconform.conformance.job import Job
 from gradconform.conformance.plan import SHRINK_SECONDS, Plan, networks_before, networks_in
 from gradconform.conformance.results import Result
@@ -96,7 +97,7 @@ def describe(job: Job) -> Described:
         return Described(error=str(error))
     frameworks = [entry for entry in chosen if entry.name != REFERENCE]
     supported = {dtype for entry in frameworks for dtype in entry.supported}
-    ours = all(entry.name in adapter_names() for entry in frameworks)
+    ours = all(names_adapter(entry.name) for entry in frameworks)
     return Described(
         names=[entry.name for entry in chosen],
         dtypes={entry.name: list(entry.asked(job.dtypes or None)) for entry in chosen},

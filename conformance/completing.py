@@ -31,9 +31,10 @@ def files(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list
 
 def targets(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the implementations that have a name, Python files here, and other files where none of these fits."""
-    from gradconform.conformance.adapter_names import adapter_names
+    from gradconform.conformance.adapter_names import adapter_names, vmap_names
 
     named = [(name, "an installed framework, by its adapter") for name in adapter_names()]
+    named += [(name, "several cases at once, by the framework's vmap") for name in vmap_names()]
     here = sorted(path.name for path in _entries(Path()) if path.suffix == ".py")
     found = _starting(incomplete, [("reference", "NumPy, from scratch"), *named, *((name, "") for name in here)])
     return found or [CompletionItem(incomplete, type="file")]

@@ -95,7 +95,7 @@ def _told_apart(implementations: Sequence[Implementation]) -> list[Implementatio
     told: list[Implementation] = []
     for entry in implementations:
         same = sum(other.name == entry.name for other in implementations[: len(told)])
-        told.append(replace(entry, name=f"{entry.name} ({same + 1})") if same else entry)
+        told.append(replace(entry, name=f"{entry.name} ({same + 1})", by_vmap=None) if same else entry)
     return told
 
 

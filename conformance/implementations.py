@@ -19,10 +19,11 @@ import msgspec
 from gradconform.adapters.process import STARTUP, TIMEOUT, ProcessClient
 from gradconform.capabilities import ARITHMETICS, CONVENTIONS, EVERYTHING, Capabilities, Labels
 from gradconform.case import Array, Batch, Gradients, Parameters
-from gradconform.conformance.adapter_names import ENTRY_POINTS, adapter_names
+from gradconform.conformance.adapter_names import ENTRY_POINTS, VMAP, adapter_names, vmap_names
 from gradconform.conformance.candidates import Compute, compute_of, declared_by, of_module
 from gradconform.conformance.conventions import adapted, described
 from gradconform.conformance.guard import Guard
+from gradconform.conformance.several import by_vmap
 from gradconform.dtypes import DTYPES
 from gradconform.errors import CandidateFailed, InvalidInput, NotInstalled, Unsupported, first_line
 from gradconform.nearest import near
@@ -46,8 +47,6 @@ __all__ = [
 CHECKED_DTYPES = ("float64", "float32")
 """What an implementation is checked in by default, of the dtypes that it declares."""
 REFERENCE = "reference"
-VMAP = ".vmap"
-"""What follows the name of an adapter in the name of its implementation by vmap."""
 
 T = TypeVar("T")
 Word = TypeVar("Word", bound=str)
@@ -122,8 +121,8 @@ class Implementation:
     def fresh(self) -> Implementation:
         """Return the same, of which nothing is known yet."""
         guard = Guard(ours=self.guard.ours, outside=self.guard.outside)
-        by_vmap = None if self.by_vmap is None else self.by_vmap.fresh()
-        return replace(self, by_vmap=by_vmap, kinks={}, guard=guard)
+        other = None if self.by_vmap is None else self.by_vmap.fresh()
+        return replace(self, by_vmap=other, kinks={}, guard=guard)
 
     def asked(self, dtypes: Sequence[str] | None) -> Sequence[str]:
         """Return the dtypes in which to check: those asked for that are supported, else those it declares."""
@@ -152,8 +151,8 @@ def installed() -> list[Implementation]:
 def adapter(name: str) -> Implementation:
     """Return the adapter of a framework; raises `NotInstalled` with the command that installs it.
 
-    Its module may declare `DTYPES`, all that it supports, `ARITHMETIC` and `COMPILED`; one of ours may have a function
-    `bare`. Raises `InvalidInput` for a word in them that is unknown.
+    Its module may declare `DTYPES`, all that it supports, `ARITHMETIC` and `COMPILED`; one of ours may have functions
+    `bare`, `prepare` and `vmapped`. Raises `InvalidInput` for a word in them that is unknown.
     """
     points = {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
     try:
@@ -178,21 +177,9 @@ def adapter(name: str) -> Implementation:
         bare, prepare = getattr(module, "bare", None), getattr(module, "prepare", None)
         guard = Guard(ours=True)
         found = Implementation(name, module.gradients, version, default, tuple(declared), bare, prepare, guard=guard)
-        return replace(found, by_vmap=_by_vmap(found, module.vmapped)) if hasattr(module, "vmapped") else found
+        return replace(found, by_vmap=by_vmap(found, module.vmapped)) if hasattr(module, "vmapped") else found
     own = declared_by(module, name, default)
     return Implementation(name, adapted(compute_of(module, name), own), version, own, tuple(declared), guard=Guard())
-
-
-def _by_vmap(entry: Implementation, several: Compute) -> Implementation:
-    """Return the implementation whose every call is one with several cases at once: a single case twice."""
-
-    def gradients(network: Network, parameters: Parameters, batch: Batch) -> Gradients[Array]:
-        from gradconform.conformance.stack import members, side_by_side
-
-        return members(several(network, *side_by_side([(parameters, batch)] * 2)), 0)
-
-    name, guard = f"{entry.name}{VMAP}", Guard(ours=True)
-    return replace(entry, name=name, gradients=gradients, bare=None, several=several, kinks={}, guard=guard)
 
 
 def reference() -> Implementation:
@@ -240,7 +227,8 @@ def _some(frameworks: list[T]) -> list[T]:
 
 
 def resolve(target: str) -> Implementation:
-    """Return what the user calls `target`: `reference`, an adapter, `file.py:object` or `package.module:object`.
+    """Return what the user calls `target`: `reference`, an adapter, one by vmap, `file.py:object` or
+    `package.module:object`.
 
     A file or module alone will do if it has a function `gradients`.
 
@@ -250,8 +238,8 @@ def resolve(target: str) -> Implementation:
         return reference()
     if target in adapter_names():
         return adapter(target)
-    if target.removesuffix(VMAP) in adapter_names() and (by_vmap := adapter(target.removesuffix(VMAP)).by_vmap):
-        return by_vmap
+    if target in vmap_names() and (found := adapter(target.removesuffix(VMAP)).by_vmap) is not None:
+        return found
     place, colon, name = target.rpartition(":")
     if target.endswith(".py") and Path(target).is_file():
         module = _load_file(target)
@@ -263,7 +251,7 @@ def resolve(target: str) -> Implementation:
     if target.endswith(".py"):
         raise InvalidInput(f"{target}: no such file")
     if not colon or not place or not name:
-        known = ", ".join([REFERENCE, *adapter_names()])
+        known = ", ".join([REFERENCE, *adapter_names(), *vmap_names()])
         raise InvalidInput(f"target {target!r}: expected {known}, FILE.py:FUNCTION or MODULE:FUNCTION")
     module = _load_file(place) if place.endswith(".py") else _load_module(place, target)
     if not hasattr(module, name):

@@ -75,5 +75,5 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
         """Return the mark of a result that is of some of its rounds alone."""
         # as it is read back from JSON
         run: dict[str, Any] = {**drawn_by(), **msgspec.json.decode(msgspec.json.encode(self))}
-        run.pop("isolate", None)  # the same is counted in a process of its own
+        run.pop("isolate", None)  # a round whose worker died is run so
         return Part(run=run, rounds=list(rounds), of=self.rounds, shard=shard)

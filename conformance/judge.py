@@ -16,6 +16,7 @@ from gradconform.conformance.guard import History
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.looks import View
 from gradconform.conformance.screening import Screened, alike, screen
+from gradconform.conformance.several import require_all
 from gradconform.conformance.situation import CallFailed, Situation, Subject, call_failed, require_shapes
 from gradconform.conformance.stack import members
 from gradconform.conformance.summary import subject_of, summary_of
@@ -80,7 +81,7 @@ def judge(
                 judgement.comparisons += related[check.id] if related is not None else _related(check, subject)
             else:
                 judgement.comparisons += check.run(subject)
-        if _may_be_unsteady(judgement, checks):
+        if not subject.at_once and _may_be_unsteady(judgement, checks):
             judgement.comparisons += [entry for entry in CHECKS["repeatable"].run(subject) if not entry.passed]
         if CHECKS["repeatable"] in checks:
             judgement.comparisons = _steady(judgement, subject)
@@ -133,7 +134,26 @@ def judge_together(
             yield screened.with_more(summary_of(more, subject.case.network)) if more else screened
         else:
             own = related if asked else None
-            yield judge(implementation, subject.situation, checks, relations=asked, subject=subject, related=own)
+            told = judge(implementation, subject.situation, checks, relations=asked, subject=subject, related=own)
+            yield _by_itself(told, subject, checks) if subject.at_once and told.root is not None else told
+
+
+def _by_itself(told: Judgement, subject: Subject, checks: Sequence[Check]) -> Judgement:
+    """Return the judgement of a case that failed in a call with others from a call of its own, if it fails there too.
+
+    Else it is what that one call gave for it, which no call of its own shows again.
+    """
+    alone = judge(subject.implementation, subject.situation, checks, relations=told.relations)
+    if alone.root is not None:
+        return alone
+    judgement = judge(subject.implementation, subject.situation, checks, relations=False, subject=subject)
+    if judgement.root is None:
+        return told
+    judgement.comparisons = [
+        entry if entry.passed else replace(entry, detail="; ".join(filter(None, (entry.detail, subject.at_once))))
+        for entry in judgement.comparisons
+    ]
+    return judgement
 
 
 def _at_once(first: Subject, situations: Sequence[Situation]) -> tuple[list[Subject], Gradients[Array] | None]:
@@ -145,16 +165,18 @@ def _at_once(first: Subject, situations: Sequence[Situation]) -> tuple[list[Subj
     implementation, stack, case = first.implementation, first.situation.stack, first.case
     if implementation.several is None or stack is None or implementation.capabilities.lacks(case.network, case.batch):
         return [first], None
+    at_once = f"so in one call for {len(stack.cases)} cases, and not in a call for this one between two others"
     try:
         given = implementation.guard.call(
             implementation.several, case.network, stack.parameters, stack.batch, several=True
         )
+        require_all(given, len(stack.cases))
     except NotImplementedError:
         return [first], None
     except CandidateFailed as failure:
-        return [Subject(implementation, first.situation, partial(_failing, call_failed(failure)))], None
+        return [Subject(implementation, first.situation, partial(_failing, call_failed(failure)), at_once)], None
     several = partial(members, given)
-    return [Subject(implementation, one, partial(several, one.index)) for one in situations], given
+    return [Subject(implementation, one, partial(several, one.index), at_once) for one in situations], given
 
 
 def _failing(failure: CallFailed) -> Gradients[Any]:

@@ -40,8 +40,12 @@ def run_kept(
 
 
 def _pinned(plan: Plan, folder: Path) -> list[Replayed]:
-    """Return what came of the pinned cases of the plan's implementations. Each is logged at once; a failure is told."""
-    named = {implementation.name: implementation for implementation in plan.implementations}
+    """Return what came of the pinned cases of the plan's implementations, those by vmap of the same frameworks too.
+
+    Each is logged at once; a failure is told.
+    """
+    by_vmap = [entry.by_vmap for entry in plan.implementations if entry.by_vmap is not None]
+    named = {implementation.name: implementation for implementation in [*by_vmap, *plan.implementations]}
     replayed: list[Replayed] = []
     record = Record(plan)
     for place, file in pinned_of(folder, list(named)):

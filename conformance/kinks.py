@@ -102,7 +102,7 @@ def shares_of(site: Site, convention: float | Array) -> Shares:
 def as_shown(network: Network, inputs: Array, outputs: Mapping[int, Array], sites: Sequence[Site]) -> Sequence[Site]:
     """Return the sites with the pre-activations near a kink on the side on which a run showed them.
 
-    outputs: those of the layers, by index; where one is not shown, the side of the exact value stays.
+    outputs: those of the layers, by index; where one is not shown, or is NaN, the side of the exact value stays.
     """
     kinked = [index for index, layer in enumerate(network.layers) if has_kink(layer)]
     found = []
@@ -113,7 +113,9 @@ def as_shown(network: Network, inputs: Array, outputs: Mapping[int, Array], site
         if index < 0 or shown is None:
             found.append(site)
         else:
-            found.append(replace(site, side=np.where(site.near, np.sign(shown).astype(int), site.side)))
+            told = site.near & ~np.isnan(shown)
+            side = np.sign(np.where(told, shown, shown.dtype.type(0))).astype(int)
+            found.append(replace(site, side=np.where(told, side, site.side)))
     return found
 
 

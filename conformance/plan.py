@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis import strategies as st
 
 from gradconform.capabilities import Capabilities, combined
+from gradconform.conformance.adapter_names import VMAP
 from gradconform.conformance.checks import CHECKS, Check
 from gradconform.conformance.coverage import Axis
 from gradconform.conformance.drawing import without_constants_of_modules
@@ -219,6 +220,15 @@ class Plan:
     def dtypes_of(self, implementation: Implementation) -> Sequence[str]:
         """Return the dtypes in which an implementation is checked."""
         return implementation.asked(self.dtypes)
+
+
+def at_once(name: str) -> str:
+    """Return the note of an implementation by vmap that is judged beside its framework's own."""
+    framework = name.removesuffix(VMAP)
+    return (
+        f"{name}: {framework}'s vmap, called with all cases of a structure at once where these are {SEVERAL} or more; "
+        f"{framework} itself was called with {ALONE} of those, one by one"
+    )
 
 
 def networks_in(round_: int) -> int:

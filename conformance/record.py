@@ -28,7 +28,7 @@ from gradconform.conformance.findings import Failure, Origin, finding_of
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.judge import Judgement, judge_together, key_words
 from gradconform.conformance.notices import MAX_TIMEOUTS, Noticed, notes_of
-from gradconform.conformance.plan import UNLIMITED, Enough, Plan
+from gradconform.conformance.plan import UNLIMITED, Enough, Plan, at_once
 from gradconform.conformance.regimes import REGIMES
 from gradconform.conformance.results import Finding, Met, Result, Tally, Verdict
 from gradconform.conformance.screening import Screened
@@ -376,13 +376,10 @@ class Record:
             verdict = "failed"
         covered = [
             self.coverage[entry.name].covered(
-                entry.name,
-                self.plan.rotation,
-                self.plan.dtypes_of(entry),
-                # what is judged beside others sees some of the cases alone
-                () if entry.name in self._beside else self.plan.required,
+                entry.name, self.plan.rotation, self.plan.dtypes_of(entry), self.plan.required
             )
-            for entry in self._judged
+            # what is judged beside others sees some of the structures alone
+            for entry in self.plan.implementations
             if self.plan.dtypes_of(entry)
         ]
         if verdict == "passed" and self.plan.rounds is None and any(entry.missing for entry in covered):
@@ -397,6 +394,7 @@ class Record:
             notes += uncovered(covered)
         noticed = {entry.name: self._noticed(entry) for entry in self._judged}
         notes += notes_of(noticed, sorted(self.changed))
+        notes += [at_once(entry.name) for entry in self._judged if entry.name in self._beside]
         notes += [note for tally in self.tallies.values() if (note := tally.vacuity) is not None]
         if self._cut and self.networks < self.plan.max_examples:
             of = "" if self.plan.max_examples == UNLIMITED else f" of {self.plan.max_examples:,}"

@@ -142,8 +142,9 @@ class _Maker:
         timeout: float | None,
         max_memory: int | None,
     ) -> None:
+        from gradconform.conformance.adapter_names import names_adapter
         from gradconform.conformance.casefolder import trusted
-        from gradconform.conformance.implementations import REFERENCE, adapter_names
+        from gradconform.conformance.implementations import REFERENCE
 
         conditions = file.conditions
         self.timeout = timeout or conditions.timeout
@@ -154,7 +155,8 @@ class _Maker:
         self.id = file.id
         self.named_by_file = target is None and not program
         if target is None and not program:
-            ours = file.implementation in {REFERENCE, *adapter_names()} and not file.program
+            known = file.implementation == REFERENCE or names_adapter(file.implementation)
+            ours = known and not file.program
             if not ours and not trusted(place):
                 raise InvalidInput(
                     f"{place}: it names code, {file.implementation!r}, and is in neither .gradconform/cases nor "

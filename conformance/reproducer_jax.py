@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from gradconform.conformance.adapter_names import VMAP
 from gradconform.conformance.casefile import CaseFile
 from gradconform.conformance.reproducer_parts import (
     docstring,
+    given_beside,
     ignored,
     nested,
     number,
+    of_one_case,
     on_logits,
     output,
     per_row,
@@ -32,20 +35,41 @@ def jax_script(file: CaseFile) -> str:
     lines += ["}", f"inputs = jnp.array({nested(case.batch.inputs)}, dtype)"]
     kind = "" if case.batch.labelled else ", dtype"
     lines.append(f"targets = jnp.array({nested(case.batch.targets)}{kind})")
-    for name in ("class_weights", "cotangent"):
-        array = getattr(case.batch, name)
-        if array is not None:
-            lines.append(f"{name} = jnp.array({nested(array)}, dtype)")
-    lines += ["", *python_place(file, "arrays"), "", "", "def cost_of(parameters, x):", f'    """{network}."""']
+    for name in given_beside(file):
+        lines.append(f"{name} = jnp.array({nested(getattr(case.batch, name))}, dtype)")
+    by_vmap = file.implementation == f"jax{VMAP}"
+    lines += ["", *([] if by_vmap else [*python_place(file, "arrays"), "", ""])]
+    lines += ["def cost_of(parameters, x):", f'    """{network}."""']
     steps = len(network.layers) - on_logits(network)
     lines += [f"    {variable(path)} = parameters[{path!r}]" for path in network.parameters()]
     lines += [f"    {output(index)} = {_forward(network.layers[index], index)}" for index in range(steps)]
-    lines += [f"    {line}" for line in _loss(file, output(steps - 1))]
+    lines += [f"    {line}" for line in _loss(file, output(steps - 1), logits=on_logits(network))]
     lines += ["", "", "differentiated = jax.jit(jax.value_and_grad(cost_of, argnums=(0, 1)))"]
     lines += ["cost, (gradients, dx) = jax.device_get(differentiated(parameters, inputs))"]
     lines += ['expected = {**{path: gradients[path] for path in parameters}, "input": dx}']
-    lines += ["", *python_end(file, "cost")]
+    lines += ["", *(_by_vmap(file) if by_vmap else []), *python_end(file, "cost")]
     return "\n".join(lines) + "\n"
+
+
+def _by_vmap(file: CaseFile) -> list[str]:
+    """Return the lines that compute `yours` by `jax.vmap`, as the adapter does."""
+    network = file.case.network
+    body = [f"{output(index)} = {_forward(layer, index)}" for index, layer in enumerate(network.layers)]
+    body += _loss(file, output(len(network.layers) - 1), logits=False)
+    others = "".join(f", between({name})" for name in ("targets", *given_beside(file)))
+    return [
+        *of_one_case(file, body),
+        "def between(array):",
+        "    other = array[::-1] if array.ndim == 1 else array",
+        "    other = other if jnp.issubdtype(array.dtype, jnp.integer) else other / 2",
+        "    return jnp.stack([other, array, other])",
+        "",
+        "",
+        'leaves = {path: between(array) for path, array in {**parameters, "input": inputs}.items()}',
+        f"found = jax.device_get(jax.jit(jax.vmap(jax.grad(cost_of_one)))(leaves{others}))",
+        "yours = {path: array[1] for path, array in found.items()}",
+        "",
+    ]
 
 
 def _forward(layer: Record, index: int) -> str:
@@ -75,9 +99,12 @@ def _forward(layer: Record, index: int) -> str:
             raise AssertionError(layer)
 
 
-def _loss(file: CaseFile, z: str) -> list[str]:
-    """Return the lines that end with the scalar cost, of which the gradient is taken."""
-    network, loss, batch = file.case.network, file.case.network.loss, file.case.batch
+def _loss(file: CaseFile, z: str, *, logits: bool) -> list[str]:
+    """Return the lines that end with the scalar cost, of which the gradient is taken.
+
+    `logits`: from what the last layer is given, which is computed with the cost.
+    """
+    loss, batch = file.case.network.loss, file.case.batch
     lines: list[str] = []
     clip = getattr(loss, "clip", 0.0)
     if clip:
@@ -86,10 +113,10 @@ def _loss(file: CaseFile, z: str) -> list[str]:
     counted = f"targets != {ignored(file)}" if ignored(file) is not None else ""
     match loss:
         case SoftmaxCrossEntropy() | CrossEntropy():
-            softmax = isinstance(loss, SoftmaxCrossEntropy) or on_logits(network)
+            softmax = isinstance(loss, SoftmaxCrossEntropy) or logits
             lines += _distribution(file, counted)
             lines.append(f"costs = -(q * {'jax.nn.log_softmax' if softmax else 'jnp.log'}({z})).sum(axis=1)")
-        case BinaryCrossEntropy() if not on_logits(network):
+        case BinaryCrossEntropy() if not logits:
             logs = [f"jnp.log({z})", f"jnp.log(1 - {z})"]
             if loss.log_floor is not None:
                 logs = [f"jnp.maximum({log}, {number(loss.log_floor)})" for log in logs]

@@ -72,6 +72,24 @@ def docstring(file: CaseFile, more: Sequence[str]) -> list[str]:
     return [f'"""{first}', *rest, "", *more, '"""']
 
 
+def given_beside(file: CaseFile) -> list[str]:
+    """Return what the cost takes of the case's batch beside inputs and targets."""
+    return [name for name in ("class_weights", "cotangent") if getattr(file.case.batch, name) is not None]
+
+
+def of_one_case(file: CaseFile, body: Sequence[str]) -> list[str]:
+    """Return the function of which vmap takes the gradients; `body` computes `cost` from the names of the script."""
+    arguments = ", ".join(["leaves", "targets", *given_beside(file)])
+    lines = ["# the same by vmap, where the case stands between two others", "", ""]
+    lines += [
+        f"def cost_of_one({arguments}):",
+        f'    """{file.case.network}, layer by layer."""',
+        '    x = leaves["input"]',
+    ]
+    lines += [f"    {variable(path)} = leaves[{path!r}]" for path in file.case.network.parameters()]
+    return [*lines, *(f"    {line}" for line in body), "", ""]
+
+
 def python_place(file: CaseFile, arrays: str) -> list[str]:
     """Return the place for one's own gradients in a Python script."""
     keys = ", ".join(f'"{path}": ...' for path in file.case.network.parameters())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from gradconform.conformance.adapter_names import VMAP
 from gradconform.conformance.casefile import CaseFile
 from gradconform.conformance.reproducer_parts import (
     docstring,
+    given_beside,
     nested,
     number,
+    of_one_case,
     on_logits,
     output,
     per_row,
@@ -15,7 +18,13 @@ from gradconform.conformance.reproducer_parts import (
     variable,
 )
 from gradconform.layers import ELU, GELU, Dense, LeakyReLU, Record, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
-from gradconform.losses import BinaryCrossEntropy, CrossEntropy, Huber, MeanSquaredError, SoftmaxCrossEntropy
+from gradconform.losses import (
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Huber,
+    MeanSquaredError,
+    SoftmaxCrossEntropy,
+)
 
 
 def torch_script(file: CaseFile) -> str:
@@ -32,18 +41,40 @@ def torch_script(file: CaseFile) -> str:
     lines.append(f"x = torch.tensor({nested(case.batch.inputs)}, dtype=dtype, requires_grad=True)")
     kind = "" if case.batch.labelled else ", dtype=dtype"
     lines.append(f"targets = torch.tensor({nested(case.batch.targets)}{kind})")
-    for name in ("class_weights", "cotangent"):
-        array = getattr(case.batch, name)
-        if array is not None:
-            lines.append(f"{name} = torch.tensor({nested(array)}, dtype=dtype)")
-    lines += ["", *python_place(file, "tensors or arrays"), "", f"# {network}", ""]
+    for name in given_beside(file):
+        lines.append(f"{name} = torch.tensor({nested(getattr(case.batch, name))}, dtype=dtype)")
+    by_vmap = file.implementation == f"torch{VMAP}"
+    lines += ["", *([] if by_vmap else [*python_place(file, "tensors or arrays"), ""]), f"# {network}", ""]
     steps = len(network.layers) - on_logits(network)
     lines += [f"{output(index)} = {_forward(network.layers[index], index)}" for index in range(steps)]
-    lines += _loss(file, output(steps - 1))
+    lines += _loss(file, output(steps - 1), logits=on_logits(network))
     lines += ["cost.backward()", "", "expected = {"]
     lines += [f'    "{path}": {variable(path)}.grad,' for path in network.parameters()]
-    lines += ['    "input": x.grad,', "}", "", *python_end(file, "cost.item()")]
+    lines += ['    "input": x.grad,', "}", "", *(_by_vmap(file) if by_vmap else []), *python_end(file, "cost.item()")]
     return "\n".join(lines) + "\n"
+
+
+def _by_vmap(file: CaseFile) -> list[str]:
+    """Return the lines that compute `yours` by `torch.func.vmap`, as the adapter does."""
+    network = file.case.network
+    body = [f"{output(index)} = {_forward(layer, index)}" for index, layer in enumerate(network.layers)]
+    body += _loss(file, output(len(network.layers) - 1), logits=False)
+    leaves = ", ".join(f'"{path}": {variable(path)}' for path in network.parameters())
+    others = "".join(f", between({name})" for name in ("targets", *given_beside(file)))
+    return [
+        *of_one_case(file, [*body, "return cost"]),
+        "def between(array):",
+        "    other = array.flip(0) if array.ndim == 1 else array",
+        "    other = other / 2 if other.is_floating_point() else other",
+        "    return torch.stack([other, array, other]).detach()",
+        "",
+        "",
+        f'leaves = {{{leaves}{", " if leaves else ""}"input": x}}',
+        "leaves = {path: between(array) for path, array in leaves.items()}",
+        f"found = torch.func.vmap(torch.func.grad(cost_of_one))(leaves{others})",
+        "yours = {path: array[1] for path, array in found.items()}",
+        "",
+    ]
 
 
 def _forward(layer: Record, index: int) -> str:
@@ -73,8 +104,11 @@ def _forward(layer: Record, index: int) -> str:
             raise AssertionError(layer)
 
 
-def _loss(file: CaseFile, z: str) -> list[str]:
-    """Return the scalar cost, of which the gradient is taken, from the last output."""
+def _loss(file: CaseFile, z: str, *, logits: bool) -> list[str]:
+    """Return the scalar cost, of which the gradient is taken, from the last output.
+
+    `logits`: that is what the last layer is given, which is computed with the cost.
+    """
     loss = file.case.network.loss
     reduction = loss.reduction
     if reduction == "batchmean":
@@ -84,11 +118,11 @@ def _loss(file: CaseFile, z: str) -> list[str]:
     if clip:
         lines.append(f"p = torch.clamp({z}, {number(clip)}, {number(1 - clip)})")
         z = "p"
-    if isinstance(loss, CrossEntropy) and not on_logits(file.case.network) and not file.case.batch.labelled:
+    if isinstance(loss, CrossEntropy) and not logits and not file.case.batch.labelled:
         lines.append(f"costs = -(targets * torch.log({z})).sum(dim=1)")
         lines += [] if reduction == "none" else [f"costs = costs.{reduction}()"]
     else:
-        name, options = _function(file, z)
+        name, options = _function(file, z, logits=logits)
         lines.append(f'costs = F.{name}({", ".join(options)}, reduction="{reduction}")')
     cost = "(cotangent * costs).sum()" if reduction == "none" else "costs"
     if loss.reduction == "batchmean" and not per_row(loss):
@@ -96,10 +130,10 @@ def _loss(file: CaseFile, z: str) -> list[str]:
     return [*lines, f"cost = {cost}" + ("" if loss.scale == 1 else f" * {number(loss.scale)}")]
 
 
-def _function(file: CaseFile, z: str) -> tuple[str, list[str]]:
+def _function(file: CaseFile, z: str, *, logits: bool) -> tuple[str, list[str]]:
     """Return PyTorch's function of the loss, and its arguments but for the reduction."""
-    network, batch = file.case.network, file.case.batch
-    match network.loss:
+    batch = file.case.batch
+    match file.case.network.loss:
         case SoftmaxCrossEntropy() as loss:
             options = [z, "targets"]
             if batch.class_weights is not None:
@@ -109,11 +143,11 @@ def _function(file: CaseFile, z: str) -> tuple[str, list[str]]:
             if loss.label_smoothing:
                 options.append(f"label_smoothing={number(loss.label_smoothing)}")
             return "cross_entropy", options
-        case CrossEntropy() if on_logits(network):
+        case CrossEntropy() if logits:
             return "cross_entropy", [z, "targets"]  # which takes the softmax itself
         case CrossEntropy():
             return "nll_loss", [f"torch.log({z})", "targets"]
-        case BinaryCrossEntropy() if not on_logits(network):
+        case BinaryCrossEntropy() if not logits:
             return "binary_cross_entropy", [z, "targets"]
         case MeanSquaredError():
             return "mse_loss", [z, "targets"]

@@ -200,7 +200,7 @@ def header_of(plan: Plan, shard: str | None = None) -> Header:
                     "version": None if entry.version is None else shown(entry.version),
                     "dtypes": list(plan.dtypes_of(entry)),
                 }
-                for entry in plan.implementations
+                for entry in plan.everyone
             ],
             "checks": [check.id for check in plan.checks],
             "max_examples": None if plan.max_examples == UNLIMITED else plan.max_examples,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from gradconform.conformance.job import Job
 from gradconform.conformance.merging import merged
@@ -41,10 +42,12 @@ def part_of(plan: Plan, shard: str, program: Sequence[str]) -> Part:
             f"--shard {shard}: {plan.max_examples:,} networks are {several}, and no more shards than that: "
             f"raise --max-examples"
         )
+    # of the whole run: whoever is isolated has none
+    beside = [entry.name for entry in replace(plan, rounds=None).beside.values()]
     plan.rounds = range(number - 1, rounds, count)
     part = job.part(plan.rounds, shard)
     # what no word of the command line says, and a profile of one's own does
-    part.run |= {"draws": plan.draws, "required": list(plan.required)}
+    part.run |= {"draws": plan.draws, "required": list(plan.required), "beside": beside}
     return part
 
 

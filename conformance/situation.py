@@ -96,7 +96,8 @@ class CallFailed(Exception):
 class Subject:
     """One implementation in one situation. Each variation is computed once, when a check asks for it.
 
-    `given`: what it gave for the case itself, where it was called with several cases at once.
+    `given`: what it gave for the case itself, where it was called with several cases at once; `at_once`: what is told
+    of it where that is the only call in which it fails.
     """
 
     def __init__(
@@ -104,10 +105,11 @@ class Subject:
         implementation: Implementation,
         situation: Situation,
         given: Callable[[], Gradients[Any]] | None = None,
+        at_once: str = "",
     ) -> None:
         self.implementation = implementation
         self.situation = situation
-        self._given = given
+        self._given, self.at_once = given, at_once
         self.history = implementation.guard.history(situation.case.network)
         """What went before it."""
         self._computed: dict[int, Gradients[Any] | CallFailed | NotImplementedError] = {}

@@ -67,6 +67,8 @@ def test_pytorch_limits_the_logarithms_and_the_denominator():
 def test_a_small_loss_of_logits_loses_its_digits_under_vmap_and_its_gradient_does_not():
     import torch
 
+    from gradconform.adapters import torch as module
+
     def cost(z):
         return torch.nn.functional.binary_cross_entropy_with_logits(z, torch.ones_like(z))
 
@@ -77,6 +79,10 @@ def test_a_small_loss_of_logits_loses_its_digits_under_vmap_and_its_gradient_doe
     assert abs(shown[0] / exact[0] - 1) > 1e-11
     assert shown[1] == 0
     np.testing.assert_allclose(slopes[:, 0], -exact, rtol=1e-6)
+    network = parse("1 -> LeakyReLU, SigmoidCrossEntropy")
+    found = module.vmapped(network, {}, Batch(logits.numpy()[:, None], np.ones((2, 1, 1))))
+    assert found.loss is None
+    np.testing.assert_allclose(found.deltas[0].ravel(), slopes.ravel(), rtol=1e-15)
 
 
 @pytest.mark.torch

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gradconform import Batch, BinaryCrossEntropy, Unsupported, parse
+from gradconform.conformance.stack import side_by_side
 from gradconform.dtypes import DTYPES, dtype_of, finfo
 
 pytestmark = pytest.mark.jax
@@ -114,6 +115,18 @@ def test_bare_gradients_are_prepared_alone(jax, jax_adapter, draw, compiled):
         module.prepare(case.network, case.batch, alone=True)
         module.bare(case.network, case.parameters, case.batch)
         assert len(events) == 1
+
+
+def test_several_cases_are_prepared_as_one_program_of_their_own(jax, jax_adapter, draw, compiled):
+    module = jax_adapter.module
+    cases = [draw(TEXT, rows=2, seed=seed) for seed in range(3)]
+    parameters, batch = side_by_side([(case.parameters, case.batch) for case in cases])
+    with compilations(jax) as events:
+        module.prepare(cases[0].network, batch, alone=True)
+        module.vmapped(cases[0].network, parameters, batch)
+        assert len(events) == 1
+        module.bare(cases[0].network, cases[0].parameters, cases[0].batch)
+        assert len(events) == 2
 
 
 def test_what_cannot_be_prepared_is_told_at_the_call(jax_adapter, draw):

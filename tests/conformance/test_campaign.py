@@ -14,6 +14,7 @@ from gradconform.conformance.focus import Focus
 from gradconform.conformance.implementations import reference
 from gradconform.conformance.job import Job
 from gradconform.conformance.merging import merged
+from gradconform.conformance.plan import BROAD
 from gradconform.errors import InvalidInput
 
 JOB = Job(
@@ -287,5 +288,15 @@ def test_a_worker_says_who_is_checked():
 @pytest.mark.torch
 def test_16_bit_types_are_for_frameworks_and_for_nobody_who_did_not_declare_them(tmp_path):
     (tmp_path / "mine.py").write_text("from gradconform.reference.backpropagation import gradients\n", "utf-8")
-    assert describe(Job(targets=("reference", "torch"), seed=1)).narrow == ["bfloat16", "float16"]
+    for targets in (("reference", "torch"), ("torch.vmap",)):
+        assert describe(Job(targets=targets, seed=1)).narrow == ["bfloat16", "float16"]
     assert describe(Job(targets=("torch", str(tmp_path / "mine.py:gradients")), seed=1)).narrow == []
+
+
+@pytest.mark.torch
+def test_a_round_of_many_cases_is_the_same_whatever_the_worker_did_before():
+    job, unit = Job(targets=("torch",), seed=1, dtypes=("float64",)), Unit(number=BROAD, networks=64)
+    first, again = (result_of(work(job, unit)) for _ in range(2))
+    assert [tally.name for tally in first.implementations] == ["torch", "torch.vmap"]
+    assert first.implementations == again.implementations
+    assert first.implementations[1].cases == 64

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.shell_completion import ShellComplete
 
-from gradconform.conformance.adapter_names import adapter_names
+from gradconform.conformance.adapter_names import adapter_names, vmap_names
 from gradconform.conformance.checks import CHECKS
 from gradconform.conformance.cli import cli, main
 from gradconform.conformance.completing import FOLDERS, SHELLS
@@ -46,7 +46,7 @@ def completed(*words):
     [
         (("expl",), ["explain"]),
         (("check", "--max-e"), ["--max-examples"]),
-        (("check", ""), ["reference", *adapter_names(), "my_mlp.py"]),
+        (("check", ""), ["reference", *adapter_names(), *vmap_names(), "my_mlp.py"]),
         (("check", "my"), ["my_mlp.py"]),
         (("check", "folder/"), ["file"]),
         (("check", "--only", ""), list(CHECKS)),

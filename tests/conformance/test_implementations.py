@@ -123,6 +123,24 @@ def test_an_adapter_that_compiles_has_a_way_to_bare_gradients():
     np.testing.assert_allclose(bare.parameters["0.weight"], found.parameters["0.weight"], rtol=1e-13)
 
 
+@pytest.mark.parametrize(
+    "name", [pytest.param("torch", marks=pytest.mark.torch), pytest.param("jax", marks=pytest.mark.jax)]
+)
+def test_a_framework_by_vmap(name):
+    found, plain = resolve(f"{name}.vmap"), resolve(name)
+    assert (found.name, found.version, found.dtypes) == (f"{name}.vmap", plain.version, plain.dtypes)
+    assert (found.bare, found.by_vmap, plain.several) == (None, None, None)
+    assert plain.by_vmap.name == found.name
+    assert found.guard is not plain.guard
+    assert found.guard.ours
+    assert found.name not in [entry.name for entry in installed()]
+    entry = Draw("ordinary", 1)
+    case = Example(parse("2 -> Dense(2), Huber"), 3, (entry,)).case(entry, "float64")
+    own, other = (way.gradients(*vars(case).values()).parameters for way in (found, plain))
+    for path, array in own.items():
+        np.testing.assert_allclose(array, other[path], rtol=1e-12)
+
+
 def test_the_adapters_are_named_and_torch_comes_first():
     assert adapter_names() == ["torch", "jax"]
 
@@ -168,8 +186,8 @@ def test_an_object_with_the_method(file):
 
 
 def test_an_unknown_target():
-    expected = "expected reference, torch, jax, FILE.py:FUNCTION or MODULE:FUNCTION"
-    for target in ("tensorflow", "", ":", "a:", ":b", "Torch"):
+    expected = "expected reference, torch, jax, torch.vmap, jax.vmap, FILE.py:FUNCTION or MODULE:FUNCTION"
+    for target in ("tensorflow", "", ":", "a:", ":b", "Torch", "reference.vmap", "tensorflow.vmap", "torch.vmap.vmap"):
         assert refused(target) == f"target {target!r}: {expected}"
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import gradconform as gc
+from gradconform.case import Batch
 from gradconform.conformance.casefile_reading import read_case
 from gradconform.conformance.casefolder import case_files
 from gradconform.conformance.engine import run
 from gradconform.conformance.faults import FAULTS
-from gradconform.conformance.implementations import Implementation
+from gradconform.conformance.implementations import Implementation, resolve
 from gradconform.conformance.keeping import run_kept
 from gradconform.conformance.plan import Plan, choose_checks, network_strategy
 from gradconform.conformance.report_reading import result_in
 from gradconform.conformance.run_record import RunRecord, header_of
+from gradconform.conformance.several import by_vmap
+from gradconform.conformance.stack import stacked
 from gradconform.errors import InvalidInput
 from gradconform.reference.backpropagation import gradients as right
 
@@ -186,3 +190,28 @@ def test_a_folder_that_cannot_be_written_is_one_note(tmp_path):
 def test_a_folder_of_pins_need_not_exist(tmp_path):
     result, _ = checked(right_one(), pins=Path(tmp_path / "none"), max_examples=1)
     assert (result.verdict, result.pinned) == ("passed", None)
+
+
+def test_pins_of_the_same_frameworks_vmap_are_replayed_though_nothing_else_is_judged_of_it(tmp_path):
+    def wrong(*arguments):
+        found = side_by_side_of_reference(*arguments)
+        found.parameters["0.bias"][...] *= 2
+        return found
+
+    def framework(several):
+        entry = replace(resolve("reference"), name="own")
+        return replace(entry, by_vmap=by_vmap(entry, several))
+
+    run_kept(plan_of(framework(wrong).by_vmap), run, cases=tmp_path / "pins")
+    for several, failing in ((wrong, 1), (side_by_side_of_reference, 0)):
+        result, _ = checked(framework(several), pins=tmp_path / "pins")
+        assert (result.pinned.cases, result.pinned.failing) == (1, failing)
+        assert [finding.implementation for finding in result.findings] == ["own.vmap"] * failing
+        assert [tally.name for tally in result.implementations] == ["own"]
+
+
+def side_by_side_of_reference(network, parameters, batch):
+    cases = range(len(batch.inputs))
+    parts = [[None if array is None else array[case] for array in vars(batch).values()] for case in cases]
+    own = [{path: array[case] for path, array in parameters.items()} for case in cases]
+    return stacked([right(network, one, Batch(*other)) for one, other in zip(own, parts, strict=True)])

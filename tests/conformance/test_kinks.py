@@ -12,11 +12,13 @@ from gradconform.conformance.compare import Kind, ratios
 from gradconform.conformance.engine import run
 from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.judge import judge
-from gradconform.conformance.kinks import FEW
+from gradconform.conformance.kinks import FEW, as_shown
 from gradconform.conformance.plan import Plan, network_strategy
 from gradconform.conformance.situation import Situation
+from gradconform.dtypes import dtype_of
 from gradconform.reference.arithmetic import Plain
 from gradconform.reference.backpropagation import backpropagate, gradients
+from gradconform.reference.bounding import Site
 from gradconform.reference.layers import layer_rule
 
 AGREEMENT = [check for check in CHECKS.values() if not check.relation]
@@ -251,3 +253,11 @@ def test_every_spelling_is_left_alone_and_its_convention_reported(texts, slope, 
     for tally in result.implementations:
         assert tally.at_kinks > 3
         assert tally.kinks == kinks
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_the_side_that_is_shown_is_taken_near_a_kink_and_that_of_the_exact_value_where_it_is_nan(dtype):
+    shown = np.array([[1.0, -1.0, 0.0, np.nan, 1.0]]).astype(dtype_of(dtype))
+    site = Site("ReLU", np.array([[True] * 4 + [False]]), np.array([[-1, 1, 1, -1, -1]]))
+    (found,) = as_shown(parse("5 -> ReLU, Huber"), shown, {}, [site])
+    assert found.side.tolist() == [[1, -1, 0, -1, -1]]

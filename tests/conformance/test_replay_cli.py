@@ -100,6 +100,18 @@ def test_an_adapter_or_the_reference_may_be_named_anywhere(command_line, case, t
     assert (code, out.split()[0]) == (0, "HEALED")
 
 
+@pytest.mark.torch
+def test_so_may_an_adapter_by_vmap(command_line, case, tmp_path):
+    entries = json.loads(Path(f".gradconform/cases/{case}.json").read_text("utf-8"))
+    place = tmp_path / "mail.json"
+    place.write_text(json.dumps({**entries, "implementation": "torch.vmap"}), "utf-8")
+    code, out, _ = command_line("replay", str(place))
+    assert (code, out.split()[0]) == (0, "HEALED")
+    place.write_text(json.dumps({**entries, "implementation": "reference.vmap"}), "utf-8")
+    code, _, err = command_line("replay", str(place))
+    assert (code, len(err.splitlines())) == (4, 1)
+
+
 def test_a_case_is_pinned_and_replayed_first_by_every_check(command_line, case):
     code, out, _ = command_line("replay", case, "--pin")
     assert code == 1

@@ -176,6 +176,35 @@ def test_jax_scripts_compute_what_the_reference_does(tmp_path):
         compare(file, text, {"float64": 1e-9, "float32": 1e-5}.get(file.case.dtype.name, 0.1))
 
 
+def beside(file, text, tolerance):
+    """Hold what a script of vmap gives against what is expected beside it."""
+    compare(file, text, tolerance)
+    _, arrays, _ = printed(text)
+    yours = [float(number) for number in re.findall(r"yours (\S+)$", text, re.MULTILINE)]
+    expected = [number for array in arrays.values() for number in array]
+    assert yours == pytest.approx(expected, rel=tolerance, abs=tolerance * max(map(abs, expected)))
+
+
+BY_VMAP = [file for file in FILES if file.case.dtype.name == "float64"]
+
+
+@pytest.mark.parametrize(
+    "framework", [pytest.param("torch", marks=pytest.mark.torch), pytest.param("jax", marks=pytest.mark.jax)]
+)
+def test_scripts_of_what_was_found_in_a_vmap_compute_it_by_vmap(tmp_path, framework):
+    # JAX compiles each twice
+    chosen = BY_VMAP[:: 2 if framework == "jax" else 1]
+    files = [replace(file, implementation=f"{framework}.vmap") for file in chosen]
+    for file in files:
+        text = script(file, framework)
+        assert "vmap(" in text
+        assert "yours = None" not in text
+        # another language has a place for one's own
+        assert "yours = None" in script(file, "numpy")
+    for file, text in zip(files, in_one_process(tmp_path, framework, files), strict=True):
+        beside(file, text, 1e-9)
+
+
 def compiled(tmp_path, text):
     source, program = tmp_path / "case.c", tmp_path / "case"
     source.write_text(text, "utf-8")

@@ -65,6 +65,15 @@ def test_shards_of_torch_merged_are_the_run_in_one_piece(command, tmp_path):
     assert (codes, code, one) == ([0, 0, 0], 0, other)
 
 
+@pytest.mark.torch
+def test_shards_of_a_run_with_many_cases_at_once_are_that_run(command, tmp_path):
+    words = ["torch", "--seed", 1, "--max-examples", 300, "--dtype", "float64", "--only", "parameters"]
+    codes, code, out, one, other = compared(command, tmp_path, *words)
+    assert (codes, code, one) == ([0, 0, 0], 0, other)
+    assert [tally["name"] for tally in one["implementations"]] == ["torch", "torch.vmap"]
+    assert "PASSED  torch and torch.vmap agree with the reference: 300 networks" in out
+
+
 def test_a_fault_that_every_shard_finds_is_told_once(command, tmp_path):
     words = ["mine.py:gradients", "--seed", 1, "--max-examples", 80, "--network", NETWORK]
     codes, code, out, one, other = compared(command, tmp_path, *words)
