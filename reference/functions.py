@@ -325,8 +325,10 @@ class _TanhGELU(Function):
         w, w1, half, sech2 = self._parts(z)
         t, size = abs(np.tanh(w)), abs(z)
         bend = np.where(sech2 == 0, 0, size * sech2 * w1 / 2)
-        e_t = np.minimum(6 * m.u * abs(w) * sech2, 2) + m.tanh * m.u * t
-        e_half = e_t / 2 + m.u * half
+        # accepted: 0.5 (1 + tanh w), sigma(2 w), which both amplify the error of w
+        e_w = np.minimum(6 * m.u * abs(w) * sech2, 2)
+        e_t = e_w + m.tanh * m.u * t
+        e_half = np.maximum(e_t / 2 + m.u * half, e_w / 2 + m.sigmoid * m.u * half)
         local = e_half + size * w1 / 2 * (2 * t * e_t + 2 * m.u) + 8 * m.u * (half + bend)
         return size * (e_half + m.normal) + 2 * m.u * abs(value), np.minimum(local, 4) + size * m.normal
 

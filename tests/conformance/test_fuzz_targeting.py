@@ -13,7 +13,7 @@ from gradconform.capabilities import Capabilities
 from gradconform.conformance.campaign_work import Described, Unit, work
 from gradconform.conformance.focus import Focus
 from gradconform.conformance.fuzz_neighbours import neighbours
-from gradconform.conformance.fuzz_targeting import COMPILED_NETWORKS, NETWORKS, Targeting
+from gradconform.conformance.fuzz_targeting import Targeting
 from gradconform.conformance.implementations import reference
 from gradconform.conformance.job import Job
 from gradconform.conformance.plan import Chunk, draw_examples
@@ -50,13 +50,6 @@ def test_units_are_of_every_kind_and_the_same_again():
 def test_types_that_are_asked_for_are_the_only_ones():
     chosen = targeting(job=Job(targets=("torch",), seed=1, dtypes=("float32",)), narrow=["float16"])
     assert all(unit.focus.dtypes == () for unit in units(chosen))
-
-
-def test_a_compiled_framework_gets_fewer_networks_at_a_time():
-    sizes = {unit.networks for unit in units(targeting()) if unit.focus.why == "broad"}
-    compiled = Capabilities(compiled=True, dtypes=("float64",))
-    assert sizes == {NETWORKS}
-    assert {unit.networks for unit in units(targeting(compiled)) if unit.focus.why == "broad"} == {COMPILED_NETWORKS}
 
 
 def test_what_was_hardly_met_is_looked_for():

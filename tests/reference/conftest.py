@@ -396,8 +396,9 @@ def gelu_kernel(k, function, z):
 
 def tanh_gelu_kernel(k, function, z):
     k0, k1 = k.lift(math.sqrt(2 / math.pi)), k.lift(0.044715)
-    t = tanh(k, k0 * (z + k1 * (z * z * z)))
-    phi = 0.5 * (1 + t)
+    w = k0 * (z + k1 * (z * z * z))
+    t = tanh(k, w)
+    phi = k.either(lambda: 0.5 * (1 + t), lambda: sigmoid(k, 2 * w))
     square = choose(k, np.abs(t.value) == 1, 1, t * t)  # 1 * 1 is exact in any arithmetic
     return z * phi, phi + 0.5 * z * (1 - square) * (k0 * (1 + 3 * k1 * (z * z)))
 
