@@ -153,8 +153,7 @@ def compare_array(
 def ratios(expected: Bounded, array: Array) -> Array:
     """Return |actual - expected| / bound for every element, 0 where there is no finite bound."""
     with np.errstate(all="ignore"):
-        difference = np.asarray(array.astype(expected.value.dtype) - expected.value)
-        np.absolute(difference, out=difference)
+        difference = np.asarray(np.abs(array.astype(expected.value.dtype) - expected.value))
         ratio: Array = np.divide(difference, expected.error * allowance(expected), out=difference).astype(np.float64)
         # where there is no number: 0 / 0 is exact as it must be, an infinite bound knows nothing; but a value that is
         # not finite where the exact one is differs by nan, in what is known
