@@ -1,4 +1,4 @@
-"""The record of a run: what it counts, how its failures become bugs, small and named, and its result."""
+"""The record of a run: how its cases are judged, how failures become bugs, small and named, and its result."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import contextlib
 import gc
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
@@ -17,10 +16,9 @@ from gradconform.case import Case
 from gradconform.conformance import implementations as known
 from gradconform.conformance.bugs import Bug, Bugs
 from gradconform.conformance.casefile import versions
-from gradconform.conformance.circumstances import Sightings
 from gradconform.conformance.compare import Kind, Look
-from gradconform.conformance.conditions import conditions
-from gradconform.conformance.coverage import Coverage, uncovered
+from gradconform.conformance.counts import Counts, Seen
+from gradconform.conformance.coverage import uncovered
 from gradconform.conformance.diagnosis import diagnose
 from gradconform.conformance.expected import unexpected_pass
 from gradconform.conformance.exploring import Drawn, drawn_in
@@ -29,16 +27,11 @@ from gradconform.conformance.implementations import Implementation
 from gradconform.conformance.judge import Judgement, judge_together, key_words
 from gradconform.conformance.notices import MAX_TIMEOUTS, Noticed, notes_of
 from gradconform.conformance.plan import UNLIMITED, Enough, Plan, at_once
-from gradconform.conformance.regimes import REGIMES
-from gradconform.conformance.results import Finding, Met, Result, Tally, Verdict
-from gradconform.conformance.screening import Screened
-from gradconform.conformance.sharpness import measure
+from gradconform.conformance.results import Finding, Result, Verdict
 from gradconform.conformance.shrinking import shrink
 from gradconform.conformance.situation import Situation, situations_of
 from gradconform.conformance.stack import side_by_side, together
 from gradconform.conformance.state import FOR_A_RUN, kept
-from gradconform.conformance.summary import Summary, summary_of
-from gradconform.network import Network
 
 MAX_FINDINGS = 8
 """More bugs than this at once are not told apart; the counts still say how much failed."""
@@ -55,14 +48,10 @@ class Given:
     numbers: str
     origin: Origin | None = None
 
-
-class Seen(NamedTuple):
-    """What came of a case."""
-
-    implementation: Implementation
-    dtype: str
-    situation: Situation
-    judgement: Judgement | Screened
+    @property
+    def regime(self) -> str:
+        """The regime that its numbers are drawn from; empty where they are not drawn."""
+        return self.numbers.removeprefix("regime ") if self.origin is not None else ""
 
 
 class Record:
@@ -76,20 +65,8 @@ class Record:
         self._from = plan.clock() if plan.started is None else plan.started
         self._cut = False
         """Whether the time was up before the run had all that it wants."""
-        self.tallies = {
-            (implementation.name, dtype): Tally(implementation.name, implementation.version, dtype)
-            for implementation in plan.everyone
-            for dtype in plan.dtypes_of(implementation)
-        }
-        self._beside = {entry.name for entry in plan.beside.values()}
-        self._uncounted: dict[tuple[str, str, Network], list[Summary]] = {}
-        """What the margins of an implementation in a dtype do not count yet, by the network."""
+        self.counts = Counts(plan)
         self.bugs = Bugs()
-        self.sightings: dict[str, Sightings] = {entry.name: Sightings() for entry in plan.everyone}
-        self.regimes: dict[str, Met] = {}
-        self.coverage: dict[str, Coverage] = {entry.name: Coverage() for entry in plan.everyone}
-        self.unsupported: dict[str, Counter[str]] = {entry.name: Counter() for entry in plan.everyone}
-        self.networks = 0
         self.structures = 0
         self.changed: set[str] = set()
         self.timeouts: Counter[str] = Counter()
@@ -116,7 +93,7 @@ class Record:
             self.plan.log(self.so_far, True)
             with kept(self.changed.add, FOR_A_RUN):
                 with contextlib.suppress(Enough):
-                    if self.tallies:
+                    if self.counts.tallies:
                         explore()
                 self._settle_all()
             for bug in self._told():
@@ -204,7 +181,7 @@ class Record:
                     implementation,
                     own,
                     self.plan.checks,
-                    relations=relations and implementation.name not in self._beside,
+                    relations=relations and implementation.name not in self.counts.beside,
                     patience=patience,
                     go_on=lambda: not self._late,
                 )
@@ -219,47 +196,31 @@ class Record:
                 if found:
                     self._count(given, found)
         finally:
-            self._count_margins()
-
-    def _count_margins(self) -> None:
-        """Count what the margins do not count yet: what many cases of a network came to at once."""
-        for (name, dtype, network), summaries in self._uncounted.items():
-            self.tallies[name, dtype].margins.count(summaries, network)
-        self._uncounted.clear()
+            self.counts.add_margins()
 
     def _count(self, given: Given, seen: Sequence[Seen]) -> None:
         """Count a case, with what every implementation gave for it."""
         compared: Counter[Look] = Counter()
-        regime = given.numbers.removeprefix("regime ") if given.origin is not None else ""
-        for implementation, dtype, situation, judgement in seen:
-            tally, coverage = self.tallies[implementation.name, dtype], self.coverage[implementation.name]
-            network = situation.case.network
-            if isinstance(judgement, Judgement) and judgement.unsupported is not None:
-                tally.unsupported += 1
-                coverage.refuse(network, regime, dtype)
-                self.unsupported[implementation.name][judgement.unsupported] += 1
+        for one in seen:
+            implementation, dtype, situation, judgement = one
+            summary = self.counts.add(one, given.regime)
+            if summary is None:
                 continue
-            if isinstance(judgement, Screened):
-                summary, sharpness, failed = judgement.summary, judgement.sharpness, False
-            else:
-                failed = judgement.root is not None
-                summary = summary_of(judgement.comparisons, network)
-                sharpness = {} if failed else measure(judgement.views)
-            tally.count(summary, network, situation.kinks(implementation))
-            self._uncounted.setdefault((implementation.name, dtype, network), []).append(summary)
-            coverage.count(network, regime, dtype, summary)
             compared.update(summary.looks)
-            if isinstance(judgement, Judgement) and failed:
+            if isinstance(judgement, Judgement) and judgement.root is not None:
                 self._failed(Failure(implementation, dtype, situation, judgement, given.numbers, given.origin))
             else:
-                tally.certify(sharpness)
-                self.sightings[implementation.name].passed(situation.case, given.numbers, summary.told)
-            tally.learn(implementation.kinks)
+                self.counts.passed(one, given.numbers, summary)
+            self.counts.tallies[implementation.name, dtype].learn(implementation.kinks)
             self.plan.judged(implementation.name, dtype, situation.case, given.numbers, summary)
-        self._cover(seen[0].situation.case, given.numbers, compared)
-        self.networks += 1
+        self.counts.met(seen[0].situation.case, given.regime, compared)
         self.plan.progress(self.networks, self.plan.total)
         self.plan.log(self.so_far, False)
+
+    @property
+    def networks(self) -> int:
+        """How many cases were judged."""
+        return self.counts.networks
 
     def so_far(self) -> Result:
         """Return the result of what was done until now, as where the user ends the run."""
@@ -283,15 +244,6 @@ class Record:
         if self.networks >= self.plan.max_examples or self._late or self._sated or not asked:
             raise Enough
 
-    def _cover(self, case: Case, numbers: str, compared: Mapping[Look, int]) -> None:
-        """Count what a case met: its regime, where it is drawn from one, and its conditions, alike in all dtypes."""
-        regime = numbers.removeprefix("regime ")
-        for name in [*([regime] if regime in REGIMES else []), *conditions(case)]:
-            seen = self.regimes.setdefault(name, Met())
-            seen.cases += 1
-            for look, count in compared.items():
-                seen.comparisons[look] = seen.comparisons.get(look, 0) + count
-
     def _failed(self, failure: Failure) -> None:
         self.timeouts[failure.implementation.name] += failure.root.kind is Kind.TIMEOUT
         case = failure.case
@@ -300,7 +252,7 @@ class Record:
             return
         failure = replace(failure, judgement=left)
         bug, new = self.bugs.add(failure)
-        self.sightings[failure.implementation.name].failed(case, failure.numbers, bug.key_of(failure))
+        self.counts.sightings[failure.implementation.name].failed(case, failure.numbers, bug.key_of(failure))
         if not new or bug not in self.bugs.told() or self._known(bug):
             return
         self.plan.keep(failure)
@@ -357,14 +309,15 @@ class Record:
         # where a call failed there is nothing to vote on
         asked = known.installed() if witnesses and failure.root.check != "call" else []
         others = [witness for witness in asked if witness.name != failure.implementation.name]
-        circumstances = self.sightings[failure.implementation.name].of(bug.keys)
+        circumstances = self.counts.sightings[failure.implementation.name].of(bug.keys)
         finding = finding_of(failure, self.plan.command, others, bug.cases, circumstances)
         finding.keys = [key_words(key) for key in bug.keys]
         return finding
 
     def _result(self, findings: list[Finding], interrupted: bool) -> Result:
-        self._count_margins()
-        compared = any(tally.telling for tally in self.tallies.values())
+        counts = self.counts
+        counts.add_margins()
+        compared = any(tally.telling for tally in counts.tallies.values())
         verdict: Verdict = "passed" if compared else "nothing compared"
         if findings:
             verdict = "failed"
@@ -374,14 +327,7 @@ class Record:
         missed = expected.unmet if compared and not interrupted else []
         if missed:
             verdict = "failed"
-        covered = [
-            self.coverage[entry.name].covered(
-                entry.name, self.plan.rotation, self.plan.dtypes_of(entry), self.plan.required
-            )
-            # what is judged beside others sees some of the structures alone
-            for entry in self.plan.implementations
-            if self.plan.dtypes_of(entry)
-        ]
+        covered = counts.covered()
         if verdict == "passed" and self.plan.rounds is None and any(entry.missing for entry in covered):
             verdict = "not covered"
         notes = [unexpected_pass(self.plan.implementations[0].name, key, self.networks) for key in missed]
@@ -392,10 +338,10 @@ class Record:
         ]
         if verdict == "not covered":
             notes += uncovered(covered)
-        noticed = {entry.name: self._noticed(entry) for entry in self._judged}
+        noticed = {entry.name: self._noticed(entry) for entry in counts.judged}
         notes += notes_of(noticed, sorted(self.changed))
-        notes += [at_once(entry.name) for entry in self._judged if entry.name in self._beside]
-        notes += [note for tally in self.tallies.values() if (note := tally.vacuity) is not None]
+        notes += [at_once(entry.name) for entry in counts.judged if entry.name in counts.beside]
+        notes += [note for tally in counts.tallies.values() if (note := tally.vacuity) is not None]
         if self._cut and self.networks < self.plan.max_examples:
             of = "" if self.plan.max_examples == UNLIMITED else f" of {self.plan.max_examples:,}"
             notes.append(f"{self.networks:,}{of} {self.unit} were drawn within {self.plan.max_time:g} s")
@@ -410,10 +356,10 @@ class Record:
             networks=self.networks,
             structures=self.structures,
             implementations=[
-                self.tallies[entry.name, dtype] for entry in self._judged for dtype in self.plan.dtypes_of(entry)
+                counts.tallies[entry.name, dtype] for entry in counts.judged for dtype in self.plan.dtypes_of(entry)
             ],
             findings=findings,
-            regimes=self.regimes,
+            regimes=counts.regimes,
             coverage=covered,
             notes=notes,
             noticed={name: own for name, own in noticed.items() if own != Noticed()},
@@ -423,21 +369,11 @@ class Record:
             versions=versions(),
         )
 
-    @property
-    def _judged(self) -> list[Implementation]:
-        """All that were asked for, and those beside them that were judged on something."""
-        return [
-            entry
-            for entry in self.plan.everyone
-            if entry.name not in self._beside
-            or any(self.tallies[entry.name, dtype].cases for dtype in self.plan.dtypes_of(entry))
-        ]
-
     def _noticed(self, implementation: Implementation) -> Noticed:
         """Return what was noticed of an implementation beside its gradients."""
         name, guard = implementation.name, implementation.guard
         return Noticed(
-            unsupported=dict(self.unsupported[name]),
+            unsupported=dict(self.counts.unsupported[name]),
             without=[] if self.plan.dtypes_of(implementation) else list(implementation.supported),
             changed=sorted(guard.changed),
             warnings=dict(guard.heard),
