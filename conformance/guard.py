@@ -8,23 +8,17 @@ using, change global state, fork or return nonsense. Each of these ends as gradi
 from __future__ import annotations
 
 import contextlib
-import faulthandler
-import functools
 import os
-import signal
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from types import FrameType
 from typing import Any, TextIO
 
 import numpy as np
 
 from gradconform.case import Array, Batch, Gradients, Parameters
-from gradconform.conformance import supervisor
+from gradconform.conformance.limits import TimeIsUp, interrupted, limited_memory, limited_time, signals_heard
 from gradconform.conformance.state import kept, warnings_kept
 from gradconform.dtypes import is_floating
 from gradconform.errors import CandidateFailed, first_line, one_line
@@ -34,17 +28,6 @@ Compute = Callable[[Network, Parameters, Batch], Any]
 
 OUTPUT = 2_000
 """Characters of what a candidate prints that are shown."""
-REPEAT = 0.5
-"""Seconds until a candidate that swallowed the end of its time is told again."""
-
-try:
-    import resource
-except ImportError:  # a system without limits
-    resource = None  # type: ignore[assignment]
-GRACE = 1.5
-"""How much longer than its time a candidate may take until the process is ended, as a factor and in seconds."""
-TIMED = hasattr(signal, "setitimer")
-"""Whether this system tells when a time is up."""
 HERE = os.path.dirname(__file__)  # noqa: PTH120 - as quick as can be
 REMEMBERED = 256
 """Of so many networks the calls are remembered."""
@@ -63,10 +46,6 @@ class History:
 
     calls: int = 0
     before: tuple[Call, ...] = ()
-
-
-class _TimeIsUp(BaseException):
-    """Raised inside a candidate. No ordinary handler catches it."""
 
 
 @dataclass
@@ -123,12 +102,12 @@ class Guard:
         with contextlib.nullcontext() if self._in_series else self._watched(), self._timed():
             try:
                 found, raw = self._received(compute(network, handed, replace(batch)), network, batch)
-            except _TimeIsUp:
+            except TimeIsUp:
                 raise CandidateFailed("TIMEOUT", "gradients", f"no result within {self.timeout:g} s") from None
             except (NotImplementedError, CandidateFailed):
                 raise
             except BaseException as error:
-                if isinstance(error, KeyboardInterrupt) and _interrupted():
+                if isinstance(error, KeyboardInterrupt) and interrupted():
                     raise
                 raise _crashed(error) from error
             finally:
@@ -161,13 +140,13 @@ class Guard:
             warnings_kept(self._hear, self.changed.add),
             contextlib.redirect_stdout(_Aside(self, sys.stderr)),
             _descriptors_kept(),
-            _limited_memory(None if self.outside else self.memory),
-            _heard(),
+            limited_memory(None if self.outside else self.memory),
+            signals_heard(),
         ):
             yield
 
     def _timed(self) -> contextlib.AbstractContextManager[None]:
-        return _limited_time(None if self.outside else self.timeout)
+        return limited_time(None if self.outside else self.timeout)
 
     def _hear(self, line: str) -> None:
         self.heard[one_line(line, 200)] += 1
@@ -349,89 +328,3 @@ def _identity(number: int) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-@contextlib.contextmanager
-def _limited_memory(limit: int | None) -> Iterator[None]:
-    """Let a block allocate `limit` bytes more than the process has."""
-    if limit is None or resource is None or not sys.platform.startswith("linux"):
-        yield
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    allowed = _in_use() + limit
-    resource.setrlimit(resource.RLIMIT_DATA, (allowed if hard == resource.RLIM_INFINITY else min(allowed, hard), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
-
-
-def _in_use() -> int:
-    """Return the bytes of data that the process has: what RLIMIT_DATA limits."""
-    return int(Path("/proc/self/statm").read_text("ascii").split()[5]) * resource.getpagesize()
-
-
-@functools.cache
-def _nowhere() -> TextIO:
-    return Path(os.devnull).open("w", encoding="ascii")
-
-
-_signalled = threading.Event()
-_listening = threading.Event()
-
-
-def _interrupted() -> bool:
-    """Return whether the user may have asked for the end of the run: whether it was not surely the candidate."""
-    return _signalled.is_set() or not _listening.is_set()
-
-
-@contextlib.contextmanager
-def _heard() -> Iterator[None]:
-    """Let a block hear of the end of its time, and swallow no Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def on_interrupt(_number: int, _frame: FrameType | None) -> None:
-        _signalled.set()
-        raise KeyboardInterrupt
-
-    def on_alarm(_number: int, _frame: FrameType | None) -> None:
-        raise _TimeIsUp
-
-    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if ours:
-        signal.signal(signal.SIGINT, on_interrupt)
-        _listening.set()
-    if TIMED:
-        earlier = signal.signal(signal.SIGALRM, on_alarm)
-    try:
-        yield
-    finally:
-        if TIMED:
-            signal.signal(signal.SIGALRM, earlier)
-        if ours:
-            _listening.clear()
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@contextlib.contextmanager
-def _limited_time(limit: float | None) -> Iterator[None]:
-    """Raise `_TimeIsUp` in a block that takes longer, and `KeyboardInterrupt` after one that swallowed it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    _signalled.clear()
-    if limit is not None and supervisor.watched():
-        # a loop in C hears no signal: after that the process ends, and the run is made again
-        faulthandler.dump_traceback_later(GRACE + GRACE * limit, exit=True, file=_nowhere())
-    if TIMED and limit is not None:
-        signal.setitimer(signal.ITIMER_REAL, limit, REPEAT)
-    try:
-        yield
-    finally:
-        faulthandler.cancel_dump_traceback_later()
-        if TIMED and limit is not None:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-    if _signalled.is_set():
-        raise KeyboardInterrupt
