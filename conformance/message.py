@@ -153,11 +153,22 @@ LOOK_NAMES: dict[Look, str] = {"global": "from the inputs", "local": "step by st
 OUTCOME_NAMES = {"passed": "pass", "failed": "fail", "kink": "kink", "range": "range", "vacuous": "vacuous"}
 
 
+def _share(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.005 else "less than 1%"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def tally_text(tally: Tally) -> str:
     """Return what was compared of one implementation in one dtype, how it ended and how sharp the look was."""
     name = named(tally.name)
     title = f"{name} {named(tally.version)}" if tally.version else name
-    counts = f"{tally.cases:,} networks, {tally.comparisons:,} comparisons of {tally.elements:,} elements"
+    counts = (
+        f"{_counted(tally.cases, 'network')}, {_counted(tally.comparisons, 'comparison')} of "
+        f"{_counted(tally.elements, 'element')}"
+    )
     text = [*filled(f"{title}  {tally.dtype}"), *filled(counts, "  ")]
     for look, outcomes in sorted(tally.outcomes.items()):
         said = "   ".join(
@@ -176,11 +187,11 @@ def tally_text(tally: Tally) -> str:
 def tally_details(tally: Tally) -> list[str]:
     """Return what else is told of an implementation in one dtype."""
     details = [
-        (tally.lost, "element{s} not finite where the exact value is, for an overflow on the way"),
-        (tally.at_kinks, "network{s} at a kink"),
-        (tally.unsupported, "network{s} not supported: not compared"),
+        (tally.lost, "element", "not finite where the exact value is, for an overflow on the way"),
+        (tally.at_kinks, "network", "at a kink"),
+        (tally.unsupported, "network", "not supported: not compared"),
     ]
-    more = [f"{count:,} {what.format(s='' if count == 1 else 's')}" for count, what in details if count]
+    more = [f"{_counted(count, of)} {what}" for count, of, what in details if count]
     return more + [f"{layer}' at 0 is {_derivative(share)}" for layer, share in sorted(tally.kinks.items())]
 
 
@@ -200,7 +211,7 @@ def _found(measured: Sharpness, what: str) -> str:
     if not told:
         return f"no relative error{what} in half"
     told[0] = told[0].replace(" in", f"{what} in", 1)
-    missed = f", none in {measured.missed / measured.networks:.0%}" if measured.missed else ""
+    missed = f", none in {_share(measured.missed / measured.networks)}" if measured.missed else ""
     return f"a relative error of {', of '.join(told)} of the networks{missed}"
 
 
@@ -267,7 +278,8 @@ def _row(row: Mapping[str, int], what: str) -> str:
 def verdict_text(result: Result) -> str:
     """Return the last line: the verdict, how much it rests on, and the seed."""
     amount = (
-        f"{result.networks:,} networks, {result.comparisons:,} comparisons, seed {result.seed}, {result.seconds:.1f} s"
+        f"{_counted(result.networks, 'network')}, {_counted(result.comparisons, 'comparison')}, seed {result.seed}, "
+        f"{result.seconds:.1f} s"
     )
     word, sentence = verdict_words(result)
     return "\n".join(filled(f"{word}  {sentence}: {amount}"))

@@ -311,6 +311,14 @@ def test_a_tally_says_how_sharp_each_look_was(wide):
     assert re.findall(number, other) == [("1e-12", "50%")]
 
 
+@pytest.mark.parametrize(("missed", "of", "share"), [(1, 400, "less than 1%"), (1, 100, "1%"), (1, 8, "12%")])
+def test_a_share_that_is_no_percent_is_not_called_none(missed, of, share, wide):
+    tally = Tally("mine", None, "float64", cases=1, sharpness={"global": Sharpness({"1e-15": of - missed}, missed)})
+    said = " ".join(tally_text(tally).split())
+    assert f"of the networks, none in {share}" in said
+    assert "1 network, 0 comparisons of 0 elements" in said
+
+
 def test_a_look_that_found_no_error_is_not_called_sharp(wide):
     tally = Tally("mine", None, "float16", sharpness={"global": Sharpness(missed=3)})
     said = " ".join(tally_text(tally).split())
