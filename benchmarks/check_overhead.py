@@ -29,7 +29,7 @@ from gradconform.conformance.engine import run
 from gradconform.conformance.examples import Example
 from gradconform.conformance.guard import Guard
 from gradconform.conformance.implementations import Implementation
-from gradconform.conformance.plan import ALONE, BROAD, Plan, networks_before
+from gradconform.conformance.plan import ALONE, LATE, Plan, networks_before
 from gradconform.conformance.results import Result
 from gradconform.network import Network
 
@@ -117,8 +117,8 @@ def measure(name: str, rounds: int) -> None:
         return call
 
     def work(entry: Implementation) -> Result:
-        last = BROAD + rounds
-        return run(Plan([entry], max_examples=networks_before(last), seed=SEED, rounds=range(BROAD, last)))
+        last = LATE + rounds
+        return run(Plan([entry], max_examples=networks_before(last), seed=SEED, rounds=range(LATE, last)))
 
     bare, by_vmap = implementation.bare, implementation.by_vmap
     noting = replace(
@@ -161,7 +161,7 @@ def main() -> None:
     """Measure the implementations that are named, or all that are installed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="reference, torch, jax; default: all installed")
-    parser.add_argument("--rounds", type=int, default=8, help="of 128 networks each; default: 8")
+    parser.add_argument("--rounds", type=int, default=8, help="of 512 networks each; default: 8")
     options = parser.parse_args()
     names = options.names or [entry.name for entry in known.everything()]
     print("implementation: time of a check / time of its bare gradient calls")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Literal, get_args
@@ -61,13 +61,13 @@ class Outcomes:
         return self.passed + self.failed + self.kink
 
     def __add__(self, other: Outcomes) -> Outcomes:
-        return Outcomes(
-            self.passed + other.passed,
-            self.failed + other.failed,
-            self.kink + other.kink,
-            self.range + other.range,
-            self.vacuous + other.vacuous,
-        )
+        return Outcomes.total([self, other])
+
+    @classmethod
+    def total(cls, several: Sequence[Outcomes]) -> Outcomes:
+        """Return the sum of them."""
+        counts = [(own.passed, own.failed, own.kink, own.range, own.vacuous) for own in several]
+        return cls(*map(sum, zip(*counts, strict=True)))
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,8 @@ class Counts:
         self.unsupported: dict[str, Counter[str]] = {entry.name: Counter() for entry in plan.everyone}
         self.regimes: dict[str, Met] = {}
         self.networks = 0
-        self._uncounted: dict[tuple[str, str, Network], list[Summary]] = {}
-        """What the margins of an implementation in a dtype do not count yet, by the network."""
+        self._uncounted: dict[tuple[str, str, Network], list[tuple[Summary, int]]] = {}
+        """What the tallies do not count yet, by implementation, dtype and network, with the number of kinks."""
 
     def add(self, seen: Seen, regime: str) -> Summary | None:
         """Count a case of one implementation; return what it came to, None where it does not support it.
@@ -62,23 +62,23 @@ class Counts:
         """
         implementation, dtype, situation, judgement = seen
         name, network = implementation.name, situation.case.network
-        tally, coverage = self.tallies[name, dtype], self.coverage[name]
+        coverage = self.coverage[name]
         if isinstance(judgement, Judgement) and judgement.unsupported is not None:
-            tally.unsupported += 1
+            self.tallies[name, dtype].unsupported += 1
             coverage.refuse(network, regime, dtype)
             self.unsupported[name][judgement.unsupported] += 1
             return None
         summary = judgement.summary if isinstance(judgement, Screened) else summary_of(judgement.comparisons, network)
-        tally.count(summary, network, situation.kinks(implementation))
-        self._uncounted.setdefault((name, dtype, network), []).append(summary)
+        self._uncounted.setdefault((name, dtype, network), []).append((summary, situation.kinks(implementation)))
         coverage.count(network, regime, dtype, summary)
         return summary
 
     def passed(self, seen: Seen, numbers: str, summary: Summary) -> None:
         """Add how small an error would have been found, and what could tell, in a case in which everything agrees."""
         implementation, dtype, situation, judgement = seen
-        sharpness = judgement.sharpness if isinstance(judgement, Screened) else measure(judgement.views)
-        self.tallies[implementation.name, dtype].certify(sharpness)
+        if situation.certified:
+            sharpness = judgement.sharpness if isinstance(judgement, Screened) else measure(judgement.views)
+            self.tallies[implementation.name, dtype].certify(sharpness)
         self.sightings[implementation.name].passed(situation.case, numbers, summary.told)
 
     def met(self, case: Case, regime: str, compared: Mapping[Look, int]) -> None:
@@ -90,10 +90,11 @@ class Counts:
             for look, count in compared.items():
                 met.comparisons[look] = met.comparisons.get(look, 0) + count
 
-    def add_margins(self) -> None:
-        """Count what the margins do not count yet: what many cases of a network came to at once."""
-        for (name, dtype, network), summaries in self._uncounted.items():
-            self.tallies[name, dtype].margins.count(summaries, network)
+    def add_up(self) -> None:
+        """Count what the tallies do not count yet: what many cases of a network came to at once."""
+        for (name, dtype, network), came in self._uncounted.items():
+            summaries, kinks = zip(*came, strict=True)
+            self.tallies[name, dtype].count(summaries, network, kinks)
         self._uncounted.clear()
 
     @property

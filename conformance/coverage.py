@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import msgspec
 
 from gradconform.conformance.compare import Look
 from gradconform.conformance.regimes import REGIMES
 from gradconform.conformance.rotation import Rotation
-from gradconform.conformance.summary import Summary
+from gradconform.conformance.summary import Arrays, Summary
 from gradconform.conformance.sums import added
 from gradconform.layers import Dense
 from gradconform.network import Network
@@ -144,80 +144,90 @@ class Coverage:
     """Counts what the cases of one implementation met."""
 
     def __init__(self) -> None:
-        self._told: Counter[Cell] = Counter()
-        self._asked: set[Cell] = set()
-        self._refused: set[Cell] = set()
-        self._supported: set[Cell] = set()
+        self._met: Counter[Where] = Counter()
+        """How many cases were met so, and could tell."""
+        self._compared: set[Where] = set()
+        self._refused: set[Where] = set()
         self._shows_steps = False
 
     def count(self, network: Network, regime: str, dtype: str, summary: Summary) -> None:
         """Add a case that was compared; `regime` is empty where its numbers were not drawn from one."""
         names, loss, reduction = _words(network)
-        cells = _cells(frozenset(names), loss, reduction, regime, dtype)
-        self._supported.update(cells)
+        where = Where(frozenset(names), loss, reduction, regime, dtype)
+        self._compared.add(where)
         self._shows_steps = self._shows_steps or "local" in summary.looks
-        layers, tells, loss_told = told(network, tuple(itertools.compress(summary.arrays, summary.telling)))
+        layers, tells, loss_told = _told(network, summary.arrays, tuple(summary.telling))
         if tells and loss_told and len(layers) == len(names):
-            self._told.update(cells)
+            self._met[where] += 1
         elif tells:
-            told_names = frozenset(names[index] for index in layers)
-            self._told.update(_cells(told_names, loss if loss_told else "", reduction, regime, dtype))
+            seen = frozenset(names[index] for index in layers)
+            self._met[where._replace(layers=seen, loss=loss if loss_told else "")] += 1
 
     def refuse(self, network: Network, regime: str, dtype: str) -> None:
         """Add a case that the implementation does not support."""
         names, loss, reduction = _words(network)
-        self._refused.update(_cells(frozenset(names), loss, reduction, regime, dtype))
+        self._refused.add(Where(frozenset(names), loss, reduction, regime, dtype))
 
     def covered(self, name: str, rotation: Rotation, dtypes: Sequence[str], required: Iterable[Axis]) -> Covered:
         """Return what was met of what is drawn, and what of it is missing where it is `required`.
 
         What was refused in every case that asked for it is nobody's to meet.
         """
-        asked = self._supported | self._refused
+        told: Counter[Cell] = Counter()
+        for where, cases in self._met.items():
+            told.update(dict.fromkeys(_cells(where), cases))
+        supported, refused = _cells_of(self._compared), _cells_of(self._refused)
+        asked = supported | refused
         drawn, pairs = _declared(rotation, asked, dtypes)
-        given_up = self._refused - self._supported
-        owed = {(axis, value) for axis in required for value in drawn[axis] if self._owes(axis, value)}
+        given_up = refused - supported
+        owed = {
+            (axis, value)
+            for axis in required
+            for value in drawn[axis]
+            if (axis, value) not in told and self._owes((axis, value), supported, refused)
+        }
         return Covered(
             implementation=name,
             values={
-                axis: {value: self._told[axis, value] for value in drawn[axis] if (axis, value) not in given_up}
+                axis: {value: told[axis, value] for value in drawn[axis] if (axis, value) not in given_up}
                 for axis in AXES
                 if drawn[axis]
             },
             pairs={
                 f"{one} x {other}": _rows(
-                    [cell for cell in pairs[one, other] if given_up.isdisjoint({cell, cell[:2], cell[2:]})], self._told
+                    [cell for cell in pairs[one, other] if given_up.isdisjoint({cell, cell[:2], cell[2:]})], told
                 )
                 for one, other in PAIRS
                 if pairs[one, other]
             },
             missing=[f"{axis} {value}" for axis in AXES for value in drawn[axis] if (axis, value) in owed],
             refused=sorted(" ".join(cell) for cell in given_up),
-            untold=sorted(" ".join(cell) for cell in self._supported if not self._told[cell]),
+            untold=sorted(" ".join(cell) for cell in supported if cell not in told),
         )
 
-    def _owes(self, axis: Axis, value: str) -> bool:
-        """Return whether a value that was to be met was not.
+    def _owes(self, cell: Cell, supported: Collection[Cell], refused: Collection[Cell]) -> bool:
+        """Return whether a value in which nothing could be told was to be met.
 
         Of what an implementation refuses now and then nothing is promised. One that shows gradients alone may have no
         network in which an extreme regime could be told: it has to have been compared there.
         """
-        cell = (axis, value)
-        if self._told[cell] or cell in self._refused:
-            return False
-        return self._shows_steps or axis != "regime" or cell not in self._supported
+        return cell not in refused and (self._shows_steps or cell[0] != "regime" or cell not in supported)
 
 
 @lru_cache(maxsize=4096)
-def told(network: Network, telling: tuple[tuple[Look, str, str], ...]) -> tuple[set[int], bool, bool]:
+def _told(network: Network, arrays: Arrays, telling: tuple[bool, ...]) -> tuple[set[int], bool, bool]:
+    return told(network, itertools.compress(arrays, telling))
+
+
+def told(network: Network, telling: Iterable[tuple[Look, str, str]]) -> tuple[set[int], bool, bool]:
     """Return through which layers a gradient came back that could tell, whether anything could, and of the loss.
 
     telling: the arrays, by look, check and path, of which an element could have told a wrong value from rounding.
     """
     end = len(network.layers)
-    first, steps, loss = end, set[int](), False
+    first, steps, loss, tells = end, set[int](), False, False
     for look, _, path in telling:
-        place = _place(path)
+        tells, place = True, _place(path)
         if place is None:
             loss = loss or path == "loss"
         elif place == OUTPUT_DELTA:
@@ -226,7 +236,7 @@ def told(network: Network, telling: tuple[tuple[Look, str, str], ...]) -> tuple[
             steps.add(place)
         else:
             first, loss = min(first, place), True
-    return {*range(first, end), *(step for step in steps if step < end)}, bool(telling), loss
+    return {*range(first, end), *(step for step in steps if step < end)}, tells, loss
 
 
 OUTPUT_DELTA = -1
@@ -252,15 +262,29 @@ def _words(network: Network) -> tuple[tuple[str, ...], str, str]:
     return tuple(type(layer).__name__ for layer in network.layers), type(network.loss).__name__, network.loss.reduction
 
 
+class Where(NamedTuple):
+    """In what a case counts; an empty word counts in nothing."""
+
+    layers: frozenset[str]
+    loss: str
+    reduction: str
+    regime: str
+    dtype: str
+
+
+def _cells_of(several: Iterable[Where]) -> set[Cell]:
+    return {cell for where in several for cell in _cells(where)}
+
+
 @lru_cache(maxsize=4096)
-def _cells(layers: frozenset[str], loss: str, reduction: str, regime: str, dtype: str) -> tuple[Cell, ...]:
-    """Return all that a case counts in; an empty word counts in nothing."""
+def _cells(where: Where) -> tuple[Cell, ...]:
+    """Return all values and pairs that a case counts in."""
     values: dict[Axis, list[str]] = {
-        "regime": [regime],
-        "layer": list(layers),
-        "loss": [loss],
-        "reduction": [reduction],
-        "dtype": [dtype],
+        "regime": [where.regime],
+        "layer": list(where.layers),
+        "loss": [where.loss],
+        "reduction": [where.reduction],
+        "dtype": [where.dtype],
     }
     values = {axis: [word for word in words if word] for axis, words in values.items()}
     single = [(axis, word) for axis in AXES for word in values[axis]]

@@ -16,7 +16,7 @@ from gradconform.conformance.casefolder import replay_command, write_content
 from gradconform.conformance.fuzz_log import Entry, Log
 from gradconform.conformance.fuzz_screen import Picture, Screen
 from gradconform.conformance.fuzz_targeting import Targeting
-from gradconform.conformance.plan import BROAD
+from gradconform.conformance.plan import LATE
 from gradconform.conformance.record import MAX_FINDINGS
 from gradconform.conformance.results import Finding, Result
 from gradconform.errors import InvalidInput
@@ -47,7 +47,7 @@ class Fuzzing:
         self.max_time, self.max_examples, self.cases = max_time, max_examples, cases
         self.targeting = Targeting(log.job, described)
         self.total = Total(log.job)
-        self._number = BROAD  # rounds before are smaller: those of a campaign are all alike
+        self._number = LATE  # rounds before are smaller: those of a campaign are all alike
         self._drawn = 0
         """Networks of all units that were handed over or logged."""
         self._before = 0.0

@@ -51,9 +51,11 @@ ROUND = 32
 totals in whatever process each of them is run."""
 BROAD = 8
 """So many rounds begin a run with many structures."""
-DEEP = 256
-"""Networks of each later round, cases of one structure: what that costs, to draw, to compile and to call NumPy for its
-bounds, is little beside so many gradients."""
+DEEP = 128
+"""Networks of each later round, cases of one structure."""
+LATE, DEEPEST = 24, 512
+"""From which round on they are as many: what a structure costs, to draw, to compile and to call NumPy for its bounds,
+is little beside so many gradients. Until then a run of a few thousand networks meets many structures."""
 COMPILED_DRAWS = 8
 """Cases of a structure where it is compiled, in the first rounds."""
 ALONE = 8
@@ -161,12 +163,15 @@ class Plan:
     def draws_in(self, round_: int) -> int:
         """Return how many cases each structure of a round has."""
         fixed = self.focus.draws or self.draws
-        return fixed or (DEEP if round_ >= BROAD else COMPILED_DRAWS if self.declared.compiled else DRAWS)
+        if fixed or round_ >= BROAD:
+            return fixed or networks_in(round_)
+        return COMPILED_DRAWS if self.declared.compiled else DRAWS
 
     def turned(self, example: Example, round_: int, network: int) -> Example:
         """Return an example with what is next in the rotation; `network`: the number of its first one in its round."""
-        structures = math.ceil(ROUND / self.draws_in(0)) * min(round_, BROAD)
-        structures += math.ceil(DEEP / self.draws_in(BROAD)) * max(0, round_ - BROAD)
+        structures = sum(
+            rounds * math.ceil(networks / self.draws_in(first)) for first, rounds, networks in _stages_before(round_)
+        )
         number = structures + network // self.draws_in(round_)
         return self.rotation.turned(example, number, networks_before(round_) + network)
 
@@ -233,18 +238,27 @@ def at_once(name: str) -> str:
 
 def networks_in(round_: int) -> int:
     """Return how many networks a round has."""
-    return ROUND if round_ < BROAD else DEEP
+    return ROUND if round_ < BROAD else DEEP if round_ < LATE else DEEPEST
 
 
 def networks_before(round_: int) -> int:
     """Return how many networks the rounds before one have together."""
-    return ROUND * min(round_, BROAD) + DEEP * max(0, round_ - BROAD)
+    return sum(rounds * networks for _, rounds, networks in _stages_before(round_))
+
+
+def _stages_before(round_: int) -> Iterator[tuple[int, int, int]]:
+    """Yield which rounds before one are alike: the first of them, how many they are, and the networks of each."""
+    for first, end in ((0, BROAD), (BROAD, LATE), (LATE, round_)):
+        if first < round_:
+            yield first, min(end, round_) - first, networks_in(first)
 
 
 def rounds_of(networks: int) -> int:
     """Return how many rounds so many networks are."""
-    broad = min(networks, ROUND * BROAD)
-    return math.ceil(broad / ROUND) + math.ceil((networks - broad) / DEEP)
+    for first in (LATE, BROAD, 0):
+        if (left := networks - networks_before(first)) > 0:
+            return first + math.ceil(left / networks_in(first))
+    return 0
 
 
 class Enough(Exception):

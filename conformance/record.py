@@ -196,7 +196,7 @@ class Record:
                 if found:
                     self._count(given, found)
         finally:
-            self.counts.add_margins()
+            self.counts.add_up()
 
     def _count(self, given: Given, seen: Sequence[Seen]) -> None:
         """Count a case, with what every implementation gave for it."""
@@ -316,7 +316,7 @@ class Record:
 
     def _result(self, findings: list[Finding], interrupted: bool) -> Result:
         counts = self.counts
-        counts.add_margins()
+        counts.add_up()
         compared = any(tally.telling for tally in counts.tallies.values())
         verdict: Verdict = "passed" if compared else "nothing compared"
         if findings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -61,17 +61,22 @@ class Tally(msgspec.Struct):
     margins: Margins = msgspec.field(default_factory=Margins)
     """How error / bound is spread, over all arrays and by what they are."""
 
-    def count(self, summary: Summary, network: Network, kinks: int) -> None:
-        """Add the comparisons of one case, but for `margins`, which count those of many at once."""
-        self.cases += 1
-        self.at_kinks += kinks > 0
-        self.comparisons += summary.comparisons
-        self.lost += summary.lost
-        self.checks = added(self.checks, summary.checks)
-        self.outcomes = added(self.outcomes, summary.outcomes)
-        ratio, at = summary.worst
-        if not kinks and ratio and ratio >= self.worst_ratio:
-            self.meet(ratio, at, str(network))
+    def count(self, summaries: Sequence[Summary], network: Network, kinks: Sequence[int]) -> None:
+        """Add the comparisons of cases of one network; `kinks`: how many pre-activations of each lie at one."""
+        self.cases += len(summaries)
+        self.at_kinks += sum(count > 0 for count in kinks)
+        for arrays, cases in Counter(summary.arrays for summary in summaries).items():
+            self.comparisons += cases * len(arrays)
+            self.checks = added(self.checks, {check: cases * count for check, count in arrays.checks.items()})
+        self.lost += sum(summary.lost for summary in summaries)
+        for look in dict.fromkeys(look for summary in summaries for look in summary.outcomes):
+            own = [summary.outcomes[look] for summary in summaries if look in summary.outcomes]
+            self.outcomes = added(self.outcomes, {look: Outcomes.total(own)})
+        self.margins.count(summaries, network)
+        away = [summary.worst for summary, count in zip(summaries, kinks, strict=True) if not count]
+        largest = max((ratio for ratio, _ in away), default=0.0)
+        if largest and largest >= self.worst_ratio:
+            self.meet(largest, min(at for ratio, at in away if ratio == largest), str(network))
 
     def meet(self, ratio: float, at: str, network: str) -> None:
         """Keep the larger ratio, and of equal ones the first in the alphabet: whatever order they come in."""

@@ -70,16 +70,17 @@ def screen(
     found: list[Screened | None] = [None] * len(asked)
     if not _regular(actual, len(asked), stack.expected(implementation).gradients, stack.cases[0].dtype):
         return found
-    chosen = {check.id for check in checks}
+    chosen, network = {check.id for check in checks}, stack.cases[0].network
     left = list(range(len(asked)))
     # few members have a pre-activation at a kink: for all others what is compared with both sides open is final
     for closed in (False, True):
         given = members(actual, left) if closed else actual
         which = [asked[index] for index in left] if closed else asked
         row, at_kink = _seen(implementation, stack, which, given, closed)
-        agreeing = _agreeing(row, at_kink, chosen, stack.cases[0].network)
-        for index, kinked, screened in zip(left, at_kink, agreeing, strict=True):
-            found[index] = screened if closed or not kinked else None
+        final = np.flatnonzero(row.agree(chosen, at_kink) & (closed | ~at_kink)).tolist()
+        certified = [place for place in final if stack.certified(which[place])]
+        for place, screened in zip(final, row.screened(final, certified, chosen, network), strict=True):
+            found[left[place]] = screened
         left = [index for index, kinked in zip(left, at_kink, strict=True) if kinked]
         if not left:
             break
@@ -124,22 +125,6 @@ def _seen(
     network = stack.cases[0].network
     looks = views(stack.cases[0], actual, evaluate, against, together=(len(asked),))
     return _Row([part for view in looks for part in _parts(view, network)]), at_kink
-
-
-def _agreeing(
-    row: _Row, at_kink: NDArray[np.bool_], checks: Collection[str], network: Network
-) -> list[Screened | None]:
-    """Return what each member comes to in which all agrees."""
-    asked = np.array([part.check in checks for part in row.parts])
-    # one choice at the kinks must explain everything that was given
-    agree = (row.worst[:, asked] <= 1).all(axis=1) & (~at_kink | (row.worst <= 1).all(axis=1))
-    summaries, sharpness = row.summaries(asked, network), row.sharpness()
-    return [
-        Screened(summaries[index], {look: rungs[index] for look, rungs in sharpness.items() if index in rungs})
-        if agree[index]
-        else None
-        for index in range(len(agree))
-    ]
 
 
 def _closed(sites: Sequence[Site], evaluate: Evaluate, run: Gradients[Array], measured: dict[str, float]) -> Expected:
@@ -229,20 +214,41 @@ class _Row:
         self.actual = beside(part.actual for part in parts)
         self.worst = np.maximum.reduceat(ratios(self.expected, self.actual), self.starts, axis=1)
 
-    def summaries(self, asked: NDArray[np.bool_], network: Network) -> list[Summary]:
-        """Return the summary of each member, of the parts that are asked for, as where all of them agree."""
-        bound, parts = self.expected, list(itertools.compress(self.parts, asked))
+    def agree(self, checks: Collection[str], at_kink: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which members agree: at a kink one choice there must explain everything that was given."""
+        asked = [part.check in checks for part in self.parts]
+        found: NDArray[np.bool_] = np.all(self.worst[:, asked] <= 1, axis=1)
+        found &= ~at_kink | np.all(self.worst <= 1, axis=1)
+        return found
+
+    def screened(
+        self, members: Sequence[int], certified: Sequence[int], checks: Collection[str], network: Network
+    ) -> list[Screened]:
+        """Return what members come to in which all agrees, of the checks alone; `certified`: which of them tell."""
+        if not members:
+            return []
+        sharpness = self._sharpness(certified)
+        return [
+            Screened(summary, {look: rungs[member] for look, rungs in sharpness.items() if member in rungs})
+            for member, summary in zip(members, self._summaries(members, checks, network), strict=True)
+        ]
+
+    def _summaries(self, members: Sequence[int], checks: Collection[str], network: Network) -> list[Summary]:
+        asked = [part.check in checks for part in self.parts]
+        parts = list(itertools.compress(self.parts, asked))
         if not parts:
-            return [Summary()] * len(self.worst)
+            return [Summary()] * len(members)
+        whole = len(members) == len(self.worst)
+        bound, actual = (self.expected, self.actual) if whole else (self.expected[members], self.actual[members])
         known = np.isfinite(bound.error)
         vacuous = self._counted(known & (bound.error * allowance(bound) >= bound.size))[:, asked]
         unknown = self._counted(~known)[:, asked]
-        lost = np.zeros(len(unknown), int)
+        lost = [0] * len(members)
         if unknown.any():
             representable = np.isfinite(bound.value) & (bound.size <= bound.m.largest)
             with np.errstate(invalid="ignore"):
-                gone = ~known & representable & ~np.isfinite(self.actual.astype(np.float64))
-            lost = self._counted(gone)[:, asked].sum(axis=1)
+                gone = ~known & representable & ~np.isfinite(actual.astype(np.float64))
+            lost = self._counted(gone)[:, asked].sum(axis=1).tolist()
         widths = self.widths[asked]
         tells = (vacuous + unknown < widths).tolist()
         names = [(part.check, subject_of(network, part.check, part.path)) for part in parts]
@@ -258,12 +264,12 @@ class _Row:
             look: (int(widths[own].sum()), unknown[:, own].sum(axis=1).tolist(), vacuous[:, own].sum(axis=1).tolist())
             for look, own in looks.items()
         }
-        rows = self.worst[:, asked].tolist()
         arrays = Arrays((part.look, part.check, part.path) for part in parts)
+        ratios = self.worst[np.ix_(members, asked)].tolist()
         return [
             Summary(
                 arrays,
-                rows[index],
+                ratios[index],
                 tells[index],
                 told(tuple(tells[index])),
                 {
@@ -272,19 +278,21 @@ class _Row:
                     )
                     for look, (elements, unknowns, vacuities) in counts.items()
                 },
-                int(lost[index]),
+                lost[index],
             )
-            for index in range(len(rows))
+            for index in range(len(members))
         ]
 
-    def sharpness(self) -> dict[Look, dict[int, int | None]]:
+    def _sharpness(self, members: Sequence[int]) -> dict[Look, dict[int, int | None]]:
         """Return for each look, by member, the rung at which an error of any parameter is found, if it has any."""
         found: dict[Look, dict[int, int | None]] = {}
         for look in LOOKS:
             own = [i for i, part in enumerate(self.parts) if part.look == look and part.check == "parameters"]
-            if own:
+            if own and members:
                 columns = np.concatenate([np.arange(self.starts[i], self.starts[i] + self.widths[i]) for i in own])
-                found[look] = rungs(self.expected[:, columns], self.actual[:, columns], self.widths[own])
+                place = np.ix_(np.asarray(members), columns)
+                caught = rungs(self.expected[place], self.actual[place], self.widths[own])
+                found[look] = {members[index]: rung for index, rung in caught.items()}
         return found
 
     def _counted(self, which: NDArray[np.bool_]) -> NDArray[np.int_]:

@@ -7,8 +7,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from gradconform.case import Case, Gradients
 from gradconform.conformance.candidates import allowing
 from gradconform.conformance.compare import Comparison, Kind
@@ -52,9 +50,13 @@ class Situation:
     def kinks(self, implementation: Implementation) -> int:
         """Return how many pre-activations lie so close to a kink that either one-sided derivative is right."""
         if self.stack is not None:
-            sites = self.stack.expected(implementation).sites
-            return sum(int(np.count_nonzero(site.near[self.index])) for site in sites)
+            return self.stack.kinks(implementation)[self.index]
         return self.expected(implementation).kinks
+
+    @property
+    def certified(self) -> bool:
+        """Whether it is measured in this case how small an error would have been found."""
+        return self.stack is None or self.stack.certified(self.index)
 
     def evaluate(self, implementation: Implementation, **options: Any) -> Expected:
         """Return the same with options of `gradconform.reference.bounds.expected`."""

@@ -17,6 +17,8 @@ from gradconform.reference.bounds import Expected, expected
 if TYPE_CHECKING:
     from gradconform.conformance.implementations import Implementation
 
+CERTIFIED = 64
+"""About so many members of a stack, evenly spread, tell how small an error would have been found: they are alike."""
 TOGETHER = 100_000
 """So many numbers of parameters and activations are evaluated together: more would cost memory and save nothing."""
 
@@ -28,6 +30,19 @@ class Stack:
         self.cases = cases
         self.parameters, self.batch = side_by_side([(case.parameters, case.batch) for case in cases])
         self._expected: dict[tuple[Network, str], Expected] = {}
+        self._kinks: dict[tuple[Network, str], list[int]] = {}
+
+    def certified(self, member: int) -> bool:
+        """Return whether it is measured in a member how small an error would have been found."""
+        return member % max(1, len(self.cases) // CERTIFIED) == 0
+
+    def kinks(self, implementation: Implementation) -> list[int]:
+        """Return by member how many pre-activations are so near a kink that either one-sided derivative is right."""
+        key = implementation.described(self.cases[0].network), implementation.arithmetic
+        if key not in self._kinks:
+            near = [site.near.sum(axis=(1, 2)) for site in self.expected(implementation).sites]
+            self._kinks[key] = sum(near, np.zeros(len(self.cases), int)).tolist()
+        return self._kinks[key]
 
     def expected(self, implementation: Implementation) -> Expected:
         """Return what the implementation, by its documented design, is to compute, with all kinks left open."""

@@ -761,9 +761,9 @@ def test_a_tally_adds_up():
         Comparison("parameters", "0.bias", outcomes=Outcomes(1, 0, 0, 1, 2), lost=1, worst=replace(worst, ratio=0.7)),
         Comparison("parameters", "0.bias", outcomes=Outcomes(passed=4), look="local", worst=worst),
     ]
-    tally.count(summary_of(comparisons, DEEP), DEEP, kinks=0)
+    tally.count([summary_of(comparisons, DEEP)], DEEP, kinks=[0])
     at_kink = replace(comparisons[0], outcomes=Outcomes(kink=1), worst=replace(worst, ratio=0.9))
-    tally.count(summary_of([at_kink], DEEP), DEEP, kinks=3)
+    tally.count([summary_of([at_kink], DEEP)], DEEP, kinks=[3])
     assert (tally.cases, tally.comparisons, tally.elements, tally.telling, tally.lost) == (2, 4, 10, 7, 1)
     assert tally.outcomes == {"global": Outcomes(passed=2, kink=1, range=1, vacuous=2), "local": Outcomes(passed=4)}
     assert tally.checks == {"loss": 2, "parameters": 2}

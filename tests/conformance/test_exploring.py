@@ -8,7 +8,7 @@ import pytest
 
 from gradconform.conformance.exploring import drawn_in
 from gradconform.conformance.implementations import reference
-from gradconform.conformance.plan import BROAD, DEEP, ROUND, Plan, network_strategy, rounds_of
+from gradconform.conformance.plan import BROAD, DEEP, DEEPEST, LATE, ROUND, Plan, network_strategy, rounds_of
 from gradconform.conformance.record import Record
 
 
@@ -16,7 +16,7 @@ def plan(**more):
     return Plan([reference()], **{"max_examples": 1000, "seed": 4, **more})
 
 
-@pytest.mark.parametrize("number", [0, 1, BROAD])
+@pytest.mark.parametrize("number", [0, 1, BROAD, LATE])
 @pytest.mark.parametrize("count", [1, 7, ROUND])
 def test_a_round_has_as_many_networks_as_it_is_to_have_and_no_structure_twice(number, count):
     drawn = list(drawn_in(plan(), number, count))
@@ -27,6 +27,7 @@ def test_a_round_has_as_many_networks_as_it_is_to_have_and_no_structure_twice(nu
 
 def test_later_rounds_have_many_cases_of_one_structure():
     assert [len(one.draws) for one in drawn_in(plan(), BROAD, DEEP)] == [DEEP]
+    assert [len(one.draws) for one in drawn_in(plan(), LATE, DEEPEST)] == [DEEPEST]
 
 
 def test_the_simplest_network_begins_a_run_and_does_not_come_again():
@@ -49,7 +50,17 @@ def test_the_rounds_of_a_run_add_up_to_its_networks():
 
 
 @pytest.mark.parametrize(
-    "networks", [1, ROUND, ROUND + 1, BROAD * ROUND, BROAD * ROUND + 1, BROAD * ROUND + 2 * DEEP + 3]
+    "networks",
+    [
+        1,
+        ROUND,
+        ROUND + 1,
+        BROAD * ROUND,
+        BROAD * ROUND + 1,
+        BROAD * ROUND + 2 * DEEP + 3,
+        BROAD * ROUND + (LATE - BROAD) * DEEP,
+        BROAD * ROUND + (LATE - BROAD) * DEEP + DEEPEST + 1,
+    ],
 )
 def test_all_of_a_run_is_in_its_rounds(networks):
     rounds = list(plan(max_examples=networks).networks_by_round)

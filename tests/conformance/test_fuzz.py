@@ -15,7 +15,7 @@ from gradconform.conformance.engine import run
 from gradconform.conformance.faults import FAULTS
 from gradconform.conformance.fuzz_screen import Picture, Screen
 from gradconform.conformance.fuzz_targeting import NETWORKS
-from gradconform.conformance.plan import BROAD, Plan, network_strategy
+from gradconform.conformance.plan import LATE, Plan, network_strategy
 from gradconform.conformance.results import Result
 
 NETWORK = "* -> Dense(*) -> Tanh -> Dense(*), MeanSquaredError"
@@ -58,8 +58,8 @@ def test_a_campaign_is_logged_and_gone_on_with(fuzz):
     first, both = (Result.from_json(Path(name).read_bytes()) for name in ("one.json", "two.json"))
     assert (first.networks, both.networks) == (2 * NETWORKS, 4 * NETWORKS - 3)
     assert both.implementations[0].comparisons > first.implementations[0].comparisons
-    assert units("3") == [BROAD, BROAD + 1, BROAD + 2, BROAD + 3]
-    assert both.part.rounds == [BROAD, BROAD + 1, BROAD + 2, BROAD + 3]
+    assert units("3") == [LATE, LATE + 1, LATE + 2, LATE + 3]
+    assert both.part.rounds == [LATE, LATE + 1, LATE + 2, LATE + 3]
 
 
 def test_a_fault_is_found_once_kept_and_known_from_then_on(fuzz, tmp_path):
