@@ -8,6 +8,7 @@ Nothing heavy is imported before a command runs: `--help` answers without NumPy,
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -146,6 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command in this process, with the exit code and the one line of every way to fail."""
     # small matrices are faster on one thread, and this process is ours
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # a framework makes hundreds of thousands of objects while it is imported, and hardly any garbage
+    gc.set_threshold(100_000, 20, 50)
     # Hypothesis keeps what it knows of the interpreter: not in the folder where somebody happens to be
     user = os.getuid() if hasattr(os, "getuid") else "user"
     storage = Path(tempfile.gettempdir()) / f"gradconform-{user}" / "hypothesis"
