@@ -246,7 +246,8 @@ def resolve(target: str) -> Implementation:
         if not hasattr(module, "gradients"):
             raise InvalidInput(f"target {target!r}: which function? Write it as {target}:gradients")
         return of(module, target)
-    if not colon and _is_module(target) and hasattr(module := _load_module(target, target), "gradients"):
+    ours = target.removesuffix(VMAP) in {REFERENCE, *adapter_names()}
+    if not colon and not ours and _is_module(target) and hasattr(module := _load_module(target, target), "gradients"):
         return of(module, target)
     if target.endswith(".py"):
         raise InvalidInput(f"{target}: no such file")
@@ -369,6 +370,8 @@ def _is_module(name: str) -> bool:
             return importlib.util.find_spec(name) is not None
     except (ImportError, ValueError, AttributeError):
         return False
+    except (Exception, SystemExit):
+        return True  # a package around it raises, which loading it tells
 
 
 @contextlib.contextmanager

@@ -185,6 +185,24 @@ def test_an_object_with_the_method(file):
     assert resolve(file(content + "\n\nnet = Net()\n") + ":net").gradients(1, 2, 3) == 5
 
 
+@pytest.mark.parametrize("raised", ["SystemExit(3)", "KeyError('x')"])
+def test_a_package_that_cannot_be_imported_says_why(raised, tmp_path, monkeypatch):
+    (tmp_path / "broken_package").mkdir()
+    (tmp_path / "broken_package" / "__init__.py").write_text(f"raise {raised}")
+    (tmp_path / "broken_package" / "mine.py").write_text("gradients = None")
+    monkeypatch.chdir(tmp_path)
+    told = refused("broken_package.mine")
+    assert told.startswith(f"target 'broken_package.mine': {raised.partition('(')[0]}: ")
+
+
+def test_what_has_no_vmap_is_not_looked_for_in_a_package_of_that_name(tmp_path, monkeypatch):
+    (tmp_path / "reference").mkdir()
+    (tmp_path / "reference" / "__init__.py").write_text("raise SystemExit")
+    monkeypatch.chdir(tmp_path)
+    assert refused("reference.vmap").startswith("target 'reference.vmap': expected reference, ")
+    assert "reference" not in sys.modules
+
+
 def test_an_unknown_target():
     expected = "expected reference, torch, jax, torch.vmap, jax.vmap, FILE.py:FUNCTION or MODULE:FUNCTION"
     for target in ("tensorflow", "", ":", "a:", ":b", "Torch", "reference.vmap", "tensorflow.vmap", "torch.vmap.vmap"):
