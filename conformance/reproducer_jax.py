@@ -6,11 +6,11 @@ from gradconform.conformance.adapter_names import VMAP
 from gradconform.conformance.casefile import CaseFile
 from gradconform.conformance.reproducer_parts import (
     docstring,
+    for_vmap,
     given_beside,
     ignored,
     nested,
     number,
-    of_one_case,
     on_logits,
     output,
     per_row,
@@ -53,18 +53,15 @@ def jax_script(file: CaseFile) -> str:
 
 def _by_vmap(file: CaseFile) -> list[str]:
     """Return the lines that compute `yours` by `jax.vmap`, as the adapter does."""
-    network = file.case.network
-    body = [f"{output(index)} = {_forward(layer, index)}" for index, layer in enumerate(network.layers)]
-    body += _loss(file, output(len(network.layers) - 1), logits=False)
-    others = "".join(f", between({name})" for name in ("targets", *given_beside(file)))
+    loss = _loss(file, output(len(file.case.network.layers) - 1), logits=False)
+    between = [
+        "other = array[::-1] if array.ndim == 1 else array",
+        "other = other if jnp.issubdtype(array.dtype, jnp.integer) else other / 2",
+        "return jnp.stack([other, array, other])",
+    ]
+    functions, others = for_vmap(file, _forward, loss, between)
     return [
-        *of_one_case(file, body),
-        "def between(array):",
-        "    other = array[::-1] if array.ndim == 1 else array",
-        "    other = other if jnp.issubdtype(array.dtype, jnp.integer) else other / 2",
-        "    return jnp.stack([other, array, other])",
-        "",
-        "",
+        *functions,
         'leaves = {path: between(array) for path, array in {**parameters, "input": inputs}.items()}',
         f"found = jax.device_get(jax.jit(jax.vmap(jax.grad(cost_of_one)))(leaves{others}))",
         "yours = {path: array[1] for path, array in found.items()}",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gradconform.case import Array
 from gradconform.conformance.casefile import CaseFile
 from gradconform.errors import one_line
+from gradconform.layers import Record
 from gradconform.losses import LossRecord
 from gradconform.network import Network
 from gradconform.reference.losses import fused
@@ -77,17 +78,26 @@ def given_beside(file: CaseFile) -> list[str]:
     return [name for name in ("class_weights", "cotangent") if getattr(file.case.batch, name) is not None]
 
 
-def of_one_case(file: CaseFile, body: Sequence[str]) -> list[str]:
-    """Return the function of which vmap takes the gradients; `body` computes `cost` from the names of the script."""
-    arguments = ", ".join(["leaves", "targets", *given_beside(file)])
+def for_vmap(
+    file: CaseFile, forward: Callable[[Record, int], str], loss: Sequence[str], between: Sequence[str]
+) -> tuple[list[str], str]:
+    """Return two functions for vmap, and what else than the leaves its call takes: all that the case has beside them.
+
+    The first one has the cost of one case, by `forward`, the output of a layer by its index, and the lines of `loss`;
+    `between` is the body of the second, which gives an array of the case between those of two others.
+    """
+    network, others = file.case.network, ["targets", *given_beside(file)]
     lines = ["# the same by vmap, where the case stands between two others", "", ""]
     lines += [
-        f"def cost_of_one({arguments}):",
-        f'    """{file.case.network}, layer by layer."""',
+        f"def cost_of_one({', '.join(['leaves', *others])}):",
+        f'    """{network}, layer by layer."""',
         '    x = leaves["input"]',
     ]
-    lines += [f"    {variable(path)} = leaves[{path!r}]" for path in file.case.network.parameters()]
-    return [*lines, *(f"    {line}" for line in body), "", ""]
+    lines += [f"    {variable(path)} = leaves[{path!r}]" for path in network.parameters()]
+    lines += [f"    {output(index)} = {forward(layer, index)}" for index, layer in enumerate(network.layers)]
+    lines += [*(f"    {line}" for line in loss), "", ""]
+    lines += ["def between(array):", *(f"    {line}" for line in between), "", ""]
+    return lines, "".join(f", between({name})" for name in others)
 
 
 def python_place(file: CaseFile, arrays: str) -> list[str]:

@@ -6,10 +6,10 @@ from gradconform.conformance.adapter_names import VMAP
 from gradconform.conformance.casefile import CaseFile
 from gradconform.conformance.reproducer_parts import (
     docstring,
+    for_vmap,
     given_beside,
     nested,
     number,
-    of_one_case,
     on_logits,
     output,
     per_row,
@@ -18,13 +18,7 @@ from gradconform.conformance.reproducer_parts import (
     variable,
 )
 from gradconform.layers import ELU, GELU, Dense, LeakyReLU, Record, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
-from gradconform.losses import (
-    BinaryCrossEntropy,
-    CrossEntropy,
-    Huber,
-    MeanSquaredError,
-    SoftmaxCrossEntropy,
-)
+from gradconform.losses import BinaryCrossEntropy, CrossEntropy, Huber, MeanSquaredError, SoftmaxCrossEntropy
 
 
 def torch_script(file: CaseFile) -> str:
@@ -57,19 +51,17 @@ def torch_script(file: CaseFile) -> str:
 def _by_vmap(file: CaseFile) -> list[str]:
     """Return the lines that compute `yours` by `torch.func.vmap`, as the adapter does."""
     network = file.case.network
-    body = [f"{output(index)} = {_forward(layer, index)}" for index, layer in enumerate(network.layers)]
-    body += _loss(file, output(len(network.layers) - 1), logits=False)
-    leaves = ", ".join(f'"{path}": {variable(path)}' for path in network.parameters())
-    others = "".join(f", between({name})" for name in ("targets", *given_beside(file)))
+    loss = [*_loss(file, output(len(network.layers) - 1), logits=False), "return cost"]
+    between = [
+        "other = array.flip(0) if array.ndim == 1 else array",
+        "other = other / 2 if other.is_floating_point() else other",
+        "return torch.stack([other, array, other]).detach()",
+    ]
+    functions, others = for_vmap(file, _forward, loss, between)
+    leaves = ", ".join([*(f'"{path}": {variable(path)}' for path in network.parameters()), '"input": x'])
     return [
-        *of_one_case(file, [*body, "return cost"]),
-        "def between(array):",
-        "    other = array.flip(0) if array.ndim == 1 else array",
-        "    other = other / 2 if other.is_floating_point() else other",
-        "    return torch.stack([other, array, other]).detach()",
-        "",
-        "",
-        f'leaves = {{{leaves}{", " if leaves else ""}"input": x}}',
+        *functions,
+        f"leaves = {{{leaves}}}",
         "leaves = {path: between(array) for path, array in leaves.items()}",
         f"found = torch.func.vmap(torch.func.grad(cost_of_one))(leaves{others})",
         "yours = {path: array[1] for path, array in found.items()}",
