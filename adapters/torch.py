@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache, singledispatch
 from typing import Any
@@ -58,15 +58,12 @@ def gradients(network: Network, parameters: Parameters, batch: Batch) -> Gradien
     All of it belongs to one run. Nothing that is passed in is changed, and nothing returned shares memory with it.
     Raises `Unsupported` for a layer, a loss, an option or a dtype without rule.
     """
-    if batch.inputs.dtype.name not in DTYPES:
-        raise Unsupported(f"torch: no rule for {batch.inputs.dtype}")
+    _require_dtype(batch)
     # The caller may be inside torch.no_grad() or torch.inference_mode(): both are left, and come back.
     with torch.inference_mode(False), torch.enable_grad():
         leaves = {path: _tensor(parameters[path]).requires_grad_() for path in network.parameters()}
         inputs = _tensor(batch.inputs).requires_grad_()
-        # nn.Linear keeps its weight as (out, in): transposed inside the graph, the gradient comes back as (in, out).
-        states = {path: leaf.T if leaf.ndim == 2 else leaf for path, leaf in leaves.items()}
-        outputs: list[Tensor] = torch.func.functional_call(_modules(network), states, (inputs,))
+        outputs = _outputs(_modules(network), leaves, inputs)
         if isinstance(network.loss, BinaryCrossEntropy) and outputs[-1].isnan().any():
             raise Unsupported(REFUSED)
         weights = None if batch.class_weights is None else _tensor(batch.class_weights)
@@ -94,8 +91,7 @@ def vmapped(network: Network, parameters: Parameters, batch: Batch) -> Gradients
     All arrays, those that are returned too, have one more axis before, that of the cases. There is no `loss` of a
     SigmoidCrossEntropy. Raises `Unsupported` where `gradients` does for one of them.
     """
-    if batch.inputs.dtype.name not in DTYPES:
-        raise Unsupported(f"torch: no rule for {batch.inputs.dtype}")
+    _require_dtype(batch)
     _import_functorch()
     modules, shape = _modules(network), batch.inputs.shape[:-1]
     given = {part.name: _tensor(array) for part in fields(batch) if (array := getattr(batch, part.name)) is not None}
@@ -108,8 +104,7 @@ def vmapped(network: Network, parameters: Parameters, batch: Batch) -> Gradients
         given: dict[str, Tensor], inputs: Tensor, probes: list[Tensor]
     ) -> tuple[Tensor, list[Tensor], dict[str, Tensor], Tensor, list[Tensor]]:
         def cost(leaves: dict[str, Tensor], inputs: Tensor, probes: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-            states = {path: leaf.T if leaf.ndim == 2 else leaf for path, leaf in leaves.items()}
-            outputs: list[Tensor] = torch.func.functional_call(modules, states, (inputs, probes))
+            outputs = _outputs(modules, leaves, inputs, probes)
             loss = _cost(network.loss, outputs[-1], given["targets"], given.get("class_weights"))
             return loss, outputs
 
@@ -143,6 +138,21 @@ def _import_functorch() -> None:
     torch.func.vmap(torch.func.grad(torch.sum))(torch.zeros(1, 1))
     for name in os.environ.keys() - before.keys():
         del os.environ[name]
+
+
+def _require_dtype(batch: Batch) -> None:
+    if batch.inputs.dtype.name not in DTYPES:
+        raise Unsupported(f"torch: no rule for {batch.inputs.dtype}")
+
+
+def _outputs(
+    modules: nn.Module, leaves: Mapping[str, Tensor], inputs: Tensor, probes: Sequence[Tensor] = ()
+) -> list[Tensor]:
+    """Return the output of every layer."""
+    # nn.Linear keeps its weight as (out, in): transposed inside the graph, the gradient comes back as (in, out).
+    states = {path: leaf.T if leaf.ndim == 2 else leaf for path, leaf in leaves.items()}
+    outputs: list[Tensor] = torch.func.functional_call(modules, states, (inputs, probes))
+    return outputs
 
 
 class _Sequential(nn.Sequential):
