@@ -23,6 +23,14 @@ from gradconform.reference.losses import fused
 
 Evaluate = Callable[..., Expected]
 
+TITLES: dict[str, Callable[[Any], str]] = {
+    "parameters": str,
+    "outputs": lambda key: f"output {key}",
+    "deltas": lambda key: f"delta {key}",
+    "": str,
+}
+"""How what a run gives is called, by its kind, from its key there: as `quantities` has them."""
+
 
 @dataclass(frozen=True, eq=False)
 class View:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from gradconform.case import Array
 from gradconform.conformance.compare import Comparison
 from gradconform.conformance.fresh import Evidence
+from gradconform.conformance.looks import TITLES
 from gradconform.conformance.mistakes_scale import CONSTANTS
 
 CLEAR = 1e4
@@ -17,13 +17,6 @@ CLEAR = 1e4
 FEW = 4
 """So many cases make a pattern."""
 Named = tuple[str, str, str, str]
-
-TITLES: dict[str, Callable[[Any], str]] = {
-    "parameters": str,
-    "outputs": lambda key: f"output {key}",
-    "deltas": lambda key: f"delta {key}",
-    "": str,
-}
 
 
 def located(evidence: Sequence[Evidence]) -> Named | None:

@@ -9,6 +9,7 @@ from gradconform.case import Array, Batch, Gradients, Parameters
 from gradconform.conformance.adapter_names import VMAP
 from gradconform.conformance.candidates import Compute
 from gradconform.conformance.guard import Guard
+from gradconform.conformance.looks import TITLES, quantities
 from gradconform.conformance.stack import members, side_by_side
 from gradconform.errors import CandidateFailed
 from gradconform.network import Network
@@ -42,9 +43,7 @@ def _other(array: Array) -> Array:
 
 def require_all(given: Gradients[Array], cases: int) -> None:
     """Raise `CandidateFailed` where not every array of what was given for several cases is of all of them."""
-    named = {**given.parameters, "loss": given.loss, "input": given.input}
-    named |= {f"delta {index}": array for index, array in given.deltas.items()}
-    named |= {f"output {index}": array for index, array in given.outputs.items()}
-    for name, array in named.items():
+    for (kind, key), array in quantities(given).items():
         if array is not None and array.shape[:1] != (cases,):
-            raise CandidateFailed("SHAPE", name, f"expected {cases} cases side by side, got shape {array.shape}")
+            detail = f"expected {cases} cases side by side, got shape {array.shape}"
+            raise CandidateFailed("SHAPE", TITLES[kind](key), detail)
