@@ -210,9 +210,7 @@ class Plan:
     @property
     def everyone(self) -> list[Implementation]:
         """All implementations that are judged."""
-        return [
-            one for entry in self.implementations for one in (entry, self.beside.get(entry.name)) if one is not None
-        ]
+        return [entry for entry, _ in self.calls(SEVERAL)]
 
     def calls(self, cases: int) -> Iterator[tuple[Implementation, int]]:
         """Yield who is judged on so many cases of a structure, and on how many of them."""

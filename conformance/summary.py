@@ -65,11 +65,6 @@ class Summary:
         return len(self.arrays)
 
     @property
-    def checks(self) -> Counter[str]:
-        """How many were compared by each check."""
-        return self.arrays.checks
-
-    @property
     def looks(self) -> Counter[Look]:
         """How many were compared in each look."""
         return self.arrays.looks

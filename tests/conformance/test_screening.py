@@ -100,8 +100,8 @@ def test_summaries_and_sharpness_are_those_of_the_judgement(monkeypatch, text, s
             seen += 1
             assert one.sharpness == measure(other.views)
             expected = summary.summary_of(other.comparisons, network)
-            assert (one.summary.checks, one.summary.looks, one.summary.told) == (
-                expected.checks, expected.looks, expected.told,
+            assert (one.summary.arrays.checks, one.summary.looks, one.summary.told) == (
+                expected.arrays.checks, expected.looks, expected.told,
             )  # fmt: skip
             assert one.summary.outcomes == expected.outcomes
             assert one.summary.worst[0] == pytest.approx(expected.worst[0], rel=1e-6)
@@ -188,7 +188,7 @@ def test_only_what_is_asked_for_is_counted_and_can_fail():
 
     checks = [CHECKS["loss"]]
     found = list(judge_together(Implementation("mine", function), stack(), checks))
-    kept = [one.summary.checks for one in found if isinstance(one, Screened)]
+    kept = [one.summary.arrays.checks for one in found if isinstance(one, Screened)]
     assert kept == [{"loss": 1}] * (len(REGIMES) - 1)
 
 
